@@ -1,0 +1,20 @@
+"""Propulate's asynchronous island evolution for Optuna."""
+
+from optuna_propulate.devices import device_for_rank
+from optuna_propulate.islands.migration import Pollination
+from optuna_propulate.sampler import PropulateSampler
+from optuna_propulate.study import IslandStudy
+from optuna_propulate.study import create_study
+from optuna_propulate.study import load_study
+from optuna_propulate.version import __version__
+
+
+__all__ = [
+    "IslandStudy",
+    "Pollination",
+    "PropulateSampler",
+    "__version__",
+    "create_study",
+    "device_for_rank",
+    "load_study",
+]

@@ -1,0 +1,1 @@
+"""Exchanges: how individuals travel between workers."""

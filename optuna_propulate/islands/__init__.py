@@ -1,0 +1,10 @@
+"""Islands: who lives where, who travels where, and one worker's view of it."""
+
+from optuna_propulate.islands.archipelago import Archipelago
+from optuna_propulate.islands.archipelago import settle_workers
+from optuna_propulate.islands.island import Island
+from optuna_propulate.islands.migration import Pollination
+from optuna_propulate.islands.topology import resolve_topology
+
+
+__all__ = ["Archipelago", "Island", "Pollination", "resolve_topology", "settle_workers"]

@@ -1,0 +1,242 @@
+"""A job: the MPI ranks that share a study. They agree, share a budget, and end together."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import TypeVar
+
+import numpy as np
+
+from optuna_propulate.exchange.mpi import poll
+
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+T = TypeVar("T")
+
+_UNLIMITED = 2**61
+_CLOSED = 2**62
+_STARTED, _FINISHED = 0, 1  # the counters of a budget
+_PROGRESS_PAUSE = 0.005  # in seconds
+
+
+class Job:
+    """Holds a duplicate of the communicator whose ranks share a study.
+
+    Args:
+        comm: The communicator; every rank of it builds a job.
+        timeout: How long to wait for the other ranks to do so, in seconds.
+
+    Raises:
+        TimeoutError: If some rank does not in time.
+    """
+
+    def __init__(self, comm: MPI.Intracomm, timeout: float) -> None:
+        if not poll(comm.Ibarrier().Test, timeout):
+            raise TimeoutError(
+                f"Not all of the {comm.size} MPI ranks called create_study or load_study within "
+                f"{timeout:g} s (rank {comm.rank} did)."
+            )
+        self.comm = comm.Dup()
+        self.rank, self.size = comm.rank, comm.size
+
+    def meet(self) -> None:
+        """Wait for every rank, without spinning a core; trials under way bound the wait."""
+        poll(self.comm.Ibarrier().Test)
+
+    def attempt(self, step: Callable[[], T]) -> T:
+        """Take a step on every rank; if it fails on one, it fails on all of them.
+
+        Args:
+            step: What each rank does.
+
+        Returns:
+            What ``step`` returned on this rank.
+
+        Raises:
+            Exception: What ``step`` raised here, else what it raised on the lowest rank.
+        """
+        result, error = _outcome(step)
+        self.meet()
+        errors = self.comm.allgather(_portable(error))
+        if error is not None:
+            raise error
+        for elsewhere in errors:
+            if elsewhere is not None:
+                raise elsewhere
+        return result  # type: ignore[return-value]
+
+    def from_root(self, step: Callable[[], T]) -> T:
+        """Take a step on rank 0 only; all ranks return its result or raise its error."""
+        result: Any = self.attempt(step if self.rank == 0 else _nothing)
+        return self.comm.bcast(result)  # type: ignore[no-any-return]
+
+    def agree(self, **values: object) -> None:
+        """Check that every rank was given the same values.
+
+        Raises:
+            ValueError: On every rank, if one differs; it names the value and the ranks.
+        """
+        self.meet()
+        everywhere = self.comm.allgather(values)
+        for name in values:
+            given = [there[name] for there in everywhere]
+            if any(value != given[0] for value in given):
+                other = next(rank for rank, value in enumerate(given) if value != given[0])
+                raise ValueError(
+                    f"{name} must be the same on every MPI rank, but got {given[0]!r} on rank 0 "
+                    f"and {given[other]!r} on rank {other}."
+                )
+
+    def abort(self, error: BaseException) -> None:
+        """Print the error with this rank, and end every rank of the job at once."""
+        abort(self.comm, error)
+
+
+class Budget:
+    """Holds the number of trials that a job may still start, on rank 0.
+
+    Any rank and thread claims from it by a one-sided operation. Collective: every rank builds it
+    and frees it.
+
+    Args:
+        job: Whose ranks share the budget.
+        n_trials: How many trials all ranks together start; ``None`` for no limit.
+    """
+
+    def __init__(self, job: Job, n_trials: int | None) -> None:
+        from mpi4py import MPI
+
+        self._limit = _UNLIMITED if n_trials is None else n_trials
+        self._sum, self._replace, self._no_op = MPI.SUM, MPI.REPLACE, MPI.NO_OP
+        width = np.dtype(np.int64).itemsize
+        job.meet()  # what follows is collective and would spin
+        self._window = MPI.Win.Allocate(2 * width if job.rank == 0 else 0, width, comm=job.comm)
+        self._window.Lock_all()
+        self._lock = threading.Lock()
+        if job.rank == 0:
+            self._fetch(_STARTED, 0, self._replace)
+            self._fetch(_FINISHED, 0, self._replace)
+        job.meet()
+
+    def claim(self) -> bool:
+        """Claim one trial; return whether there was one left."""
+        return self._fetch(_STARTED, 1, self._sum) < self._limit
+
+    def close(self) -> None:
+        """Leave nothing to claim, on any rank."""
+        self._fetch(_STARTED, _CLOSED, self._replace)
+
+    def note_finished(self) -> None:
+        """Count a trial that finished."""
+        self._fetch(_FINISHED, 1, self._sum)
+
+    def n_finished(self) -> int:
+        """Return how many trials have finished on all ranks."""
+        return self._fetch(_FINISHED, 0, self._no_op)
+
+    def free(self) -> None:
+        """Give the counters back; collective."""
+        self._window.Unlock_all()
+        self._window.Free()
+
+    def _fetch(self, counter: int, value: int, operation: MPI.Op) -> int:
+        origin, result = np.array([value], dtype=np.int64), np.zeros(1, dtype=np.int64)
+        with self._lock:
+            self._window.Fetch_and_op(origin, result, 0, counter, operation)
+            self._window.Flush(0)
+        return int(result[0])
+
+
+class Progress:
+    """Runs a thread that enters MPI at a bounded pause while rank 0 is busy with its objective.
+
+    Without it, on a network without RDMA, another rank's claim would wait for rank 0 to enter
+    MPI by itself.
+
+    Args:
+        comm: A communicator without messages of its own.
+        tick: Called after each pause.
+    """
+
+    def __init__(self, comm: MPI.Intracomm, tick: Callable[[], None]) -> None:
+        self._comm, self._tick = comm, tick
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mpi-progress", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(_PROGRESS_PAUSE):
+            self._comm.Iprobe()
+            self._tick()
+
+
+def threads_allowed() -> bool:
+    """Tell whether MPI may be called from several threads at once."""
+    from mpi4py import MPI
+
+    return bool(MPI.Query_thread() == MPI.THREAD_MULTIPLE)
+
+
+def abort(comm: MPI.Intracomm, error: BaseException) -> None:
+    """Print the error with its rank, and end every rank of the communicator at once."""
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    print(
+        f"MPI rank {comm.rank} of {comm.size} on {socket.gethostname()} failed, which ends the "
+        f"job:\n{trace}",
+        file=sys.stderr,
+        flush=True,
+    )
+    comm.Abort(1)
+
+
+def abort_on_uncaught(comm: MPI.Intracomm) -> None:
+    """End every rank when an exception ends this one; else the others would wait for it forever.
+
+    Replaces ``sys.excepthook``, which the interpreter calls for uncaught exceptions only.
+    """
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        abort(comm, error)
+
+    sys.excepthook = hook
+
+
+def _nothing() -> None:
+    """Leave the step to rank 0."""
+
+
+def _outcome(step: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    try:
+        return step(), None
+    except Exception as error:  # raised again on every rank by the caller
+        return None, error
+
+
+def _portable(error: Exception | None) -> Exception | None:
+    """Return the error, or one that says the same if it cannot travel."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever an exception class of the user's may raise here
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

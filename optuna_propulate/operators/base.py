@@ -1,0 +1,103 @@
+"""What an operator is, and how operators compose."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from typing import Protocol
+from typing import runtime_checkable
+
+from optuna_propulate.individual import UNNUMBERED
+from optuna_propulate.individual import Individual
+from optuna_propulate.individual import Lineage
+
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from optuna_propulate.genes import Gene
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """Maps individuals to individuals; has settings, but no state."""
+
+    def __call__(
+        self, individuals: Sequence[Individual], rng: np.random.Generator
+    ) -> Sequence[Individual]:
+        """Return the selected, crossed, mutated or drawn individuals.
+
+        Args:
+            individuals: What the operator before this one returned, or the breeding pool
+                (best first) for the first operator.
+            rng: The only source of randomness.
+        """
+        ...
+
+
+class Pipeline:
+    """Applies operators one after the other.
+
+    Args:
+        operators: At least one.
+
+    Raises:
+        TypeError: If one of them cannot be called.
+    """
+
+    def __init__(self, *operators: Operator) -> None:
+        for operator in operators:
+            if not callable(operator):
+                raise TypeError(f"operators must be callable, but got {operator!r}.")
+        self.operators = operators
+
+    def __call__(
+        self, individuals: Sequence[Individual], rng: np.random.Generator
+    ) -> Sequence[Individual]:
+        for operator in self.operators:
+            individuals = operator(individuals, rng)
+        return individuals
+
+    def __repr__(self) -> str:
+        return f"Pipeline({', '.join(map(repr, self.operators))})"
+
+
+def offspring(
+    genes: Mapping[str, Gene], parents: Sequence[Individual], operator: str
+) -> Individual:
+    """Return an unevaluated child of evaluated parents.
+
+    Args:
+        genes: The child's genes.
+        parents: At least one, each a trial.
+        operator: The name of the operator that made the child.
+    """
+    return Individual(
+        genes=genes,
+        generation=1 + max(parent.generation for parent in parents),
+        lineage=Lineage(
+            operators=(operator,),
+            parents=tuple(parent.number for parent in parents),
+            homes=tuple(parent.island for parent in parents),
+        ),
+    )
+
+
+def changed(individual: Individual, genes: Mapping[str, Gene], operator: str) -> Individual:
+    """Return the offspring with other genes; an evaluated individual gives a child of its own."""
+    if individual.number != UNNUMBERED:
+        return offspring(genes, [individual], operator)
+    return replace(
+        individual, genes=genes, loss=math.inf, lineage=individual.lineage.then(operator)
+    )
+
+
+def check_probability(name: str, value: float) -> float:
+    """Return the value, or raise ``ValueError`` if it is no number in [0, 1]."""
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} must be in [0, 1], but got {value}.")
+    return value

@@ -1,0 +1,60 @@
+"""The operators that a sampler uses if it is given none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from optuna_propulate.operators.base import Pipeline
+from optuna_propulate.operators.base import check_probability
+from optuna_propulate.operators.crossover import UniformCrossover
+from optuna_propulate.operators.initialization import RandomInitialization
+from optuna_propulate.operators.initialization import WarmUp
+from optuna_propulate.operators.mutation import IntervalMutation
+from optuna_propulate.operators.mutation import PointMutation
+from optuna_propulate.operators.selection import SelectBest
+from optuna_propulate.operators.selection import SelectUniform
+
+
+if TYPE_CHECKING:
+    from optuna_propulate.operators.base import Operator
+
+
+def default_operator(
+    population_size: int,
+    *,
+    crossover_probability: float = 0.7,
+    mutation_probability: float = 0.4,
+    random_probability: float = 0.1,
+    sigma_factor: float = 0.05,
+) -> Operator:
+    """Return Propulate's default operators, on the unit interval.
+
+    Args:
+        population_size: The size of the breeding pool; random individuals until it is full.
+        crossover_probability: How likely two parents are crossed, in [0, 1].
+        mutation_probability: How likely each of the two mutations happens, in [0, 1].
+        random_probability: How likely an offspring is replaced by a random one, in [0, 1].
+        sigma_factor: Standard deviation of a step as a fraction of the range; above 0.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Reference:
+        Taubert et al., ISC 2023, arXiv:2301.08713, and ``get_default_propagator`` there.
+    """
+    if population_size < 2:
+        raise ValueError(f"population_size must be at least 2, but got {population_size}.")
+    check_probability("crossover_probability", crossover_probability)
+    check_probability("mutation_probability", mutation_probability)
+    check_probability("random_probability", random_probability)
+    return WarmUp(
+        population_size,
+        Pipeline(
+            SelectBest(population_size),
+            SelectUniform(2),
+            UniformCrossover(probability=crossover_probability),
+            PointMutation(probability=mutation_probability),
+            IntervalMutation(probability=mutation_probability, sigma_factor=sigma_factor),
+            RandomInitialization(probability=random_probability),
+        ),
+    )

@@ -1,0 +1,95 @@
+"""Mutation: some genes of each individual are drawn anew or moved by a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from optuna_propulate.genes import is_ordered
+from optuna_propulate.operators.base import changed
+from optuna_propulate.operators.base import check_probability
+
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from optuna_propulate.individual import Individual
+
+
+@dataclass(frozen=True)
+class PointMutation:
+    """Draws ``n_genes`` genes anew, uniformly in the unit interval.
+
+    Args:
+        probability: How likely an individual is mutated.
+        n_genes: How many different genes then change; all of them if there are fewer.
+
+    Raises:
+        ValueError: If ``probability`` is not in [0, 1] or ``n_genes`` is below 1.
+    """
+
+    probability: float = 0.4
+    n_genes: int = 1
+
+    def __post_init__(self) -> None:
+        check_probability("probability", self.probability)
+        if self.n_genes < 1:
+            raise ValueError(f"n_genes must be at least 1, but got {self.n_genes}.")
+
+    def __call__(
+        self, individuals: Sequence[Individual], rng: np.random.Generator
+    ) -> Sequence[Individual]:
+        return [self._mutate(individual, rng) for individual in individuals]
+
+    def _mutate(self, individual: Individual, rng: np.random.Generator) -> Individual:
+        if not individual.genes or rng.random() >= self.probability:
+            return individual
+        genes = dict(individual.genes)
+        names = sorted(genes)
+        for index in rng.permutation(len(names))[: self.n_genes].tolist():
+            genes[names[index]] = genes[names[index]].redrawn(rng)
+        return changed(individual, genes, type(self).__name__)
+
+
+@dataclass(frozen=True)
+class IntervalMutation:
+    """Moves one float or integer gene by a normal step in the unit interval, clipped to it.
+
+    Args:
+        probability: How likely an individual is mutated.
+        sigma_factor: The step's standard deviation as a fraction of the range, on the log
+            scale where the distribution is log-scaled; above 0.
+
+    Raises:
+        ValueError: If ``probability`` is not in [0, 1] or ``sigma_factor`` is not above 0.
+
+    Reference:
+        Taubert et al., Massively Parallel Genetic Optimization through Asynchronous Propagation
+        of Populations, ISC 2023, arXiv:2301.08713 (there in the linear range).
+    """
+
+    probability: float = 0.4
+    sigma_factor: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_probability("probability", self.probability)
+        if not self.sigma_factor > 0.0:
+            raise ValueError(f"sigma_factor must be above 0, but got {self.sigma_factor}.")
+
+    def __call__(
+        self, individuals: Sequence[Individual], rng: np.random.Generator
+    ) -> Sequence[Individual]:
+        return [self._mutate(individual, rng) for individual in individuals]
+
+    def _mutate(self, individual: Individual, rng: np.random.Generator) -> Individual:
+        if rng.random() >= self.probability:
+            return individual
+        names = sorted(n for n, gene in individual.genes.items() if is_ordered(gene.distribution))
+        if not names:
+            return individual
+        name = names[int(rng.integers(len(names)))]
+        step = float(rng.normal(0.0, self.sigma_factor))
+        genes = {**individual.genes, name: individual.genes[name].stepped(step)}
+        return changed(individual, genes, type(self).__name__)

@@ -1,0 +1,1 @@
+"""Storages: how trials travel to the RDB."""

@@ -1,0 +1,145 @@
+"""Optuna's trials <-> individuals, and the trials that somebody else works at."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+from typing import TYPE_CHECKING
+from typing import Any
+
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from optuna_propulate._optuna_compat import all_trials
+from optuna_propulate._optuna_compat import contains
+from optuna_propulate._optuna_compat import is_fixed
+from optuna_propulate._optuna_compat import trial_by_number
+from optuna_propulate.genes import Gene
+from optuna_propulate.individual import NO_WORKER
+from optuna_propulate.individual import Individual
+
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+ISLAND = "island"
+WORKER = "worker"
+GENERATION = "generation"
+LINEAGE = "propulate:lineage"
+
+_CHECKED_AT_ONCE = 32
+
+
+def user_attributes(offspring: Individual) -> dict[str, Any]:
+    """Return the user attributes by which a trial says where it comes from."""
+    return {
+        ISLAND: offspring.island,
+        WORKER: offspring.worker,
+        GENERATION: offspring.generation,
+    }
+
+
+def system_attributes(offspring: Individual, trial: FrozenTrial) -> dict[str, Any]:
+    """Return the system attribute that records the lineage of a trial.
+
+    Immigrants are the parents whose home is another island than the offspring's.
+    """
+    lineage = offspring.lineage
+    operators = ("Enqueued", *lineage.operators) if is_fixed(trial) else lineage.operators
+    return {
+        LINEAGE: {
+            "operators": list(operators or ("RandomInitialization",)),
+            "parents": list(lineage.parents),
+            "immigrant_homes": [home for home in lineage.homes if home != offspring.island],
+        }
+    }
+
+
+def individual_of(
+    trial: FrozenTrial, value: float, direction: StudyDirection, n_islands: int
+) -> Individual:
+    """Return a complete trial as evolution sees it.
+
+    Parameters whose value lies outside of their distribution, as enqueued ones may, are left out.
+
+    Args:
+        trial: The trial; one without our attributes is dealt out by its number.
+        value: Its objective value.
+        direction: The direction of the study.
+        n_islands: How many islands it can have come from.
+    """
+    island = _integer_attribute(trial, ISLAND, n_islands)
+    worker = _integer_attribute(trial, WORKER)
+    return Individual(
+        genes={
+            name: Gene(trial.params[name], distribution)
+            for name, distribution in trial.distributions.items()
+            if contains(distribution, trial.params[name])
+        },
+        loss=-value if direction == StudyDirection.MAXIMIZE else value,
+        number=trial.number,
+        island=trial.number % n_islands if island is None else island,
+        worker=NO_WORKER if worker is None else worker,
+        generation=_integer_attribute(trial, GENERATION) or 0,
+        violation=sum(amount for amount in trial.constraints.values() if amount > 0.0),
+    )
+
+
+def complete(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that are complete: failed and pruned ones are not bred from."""
+    return [trial for trial in trials if trial.state == TrialState.COMPLETE]
+
+
+class ForeignTrials:
+    """Keeps the numbers of those unfinished trials of a study that nobody asked for here."""
+
+    def __init__(self) -> None:
+        self._next_number = 0
+        self._open: dict[int, None] = {}
+
+    def read_all(self, study: Study) -> list[FrozenTrial]:
+        """Read the whole study; return its complete trials and remember the unfinished ones."""
+        trials = all_trials(study)
+        self._next_number = len(trials)
+        self._open = {trial.number: None for trial in trials if not trial.state.is_finished()}
+        return complete(trials)
+
+    def asked(self, number: int) -> None:
+        """Note a trial that was asked for here; numbers skipped before it are somebody else's."""
+        self._open.update(dict.fromkeys(range(self._next_number, number)))
+        self._open.pop(number, None)
+        self._next_number = max(self._next_number, number + 1)
+
+    def finished(self, study: Study) -> list[FrozenTrial]:
+        """Return those foreign trials that are complete by now.
+
+        However many are unfinished, only a few of them are looked at, the others at later calls.
+        """
+        looked_at = list(islice(self._open, _CHECKED_AT_ONCE))
+        trials = []
+        for number in looked_at:
+            del self._open[number]
+            trial = _found(study, number)
+            if trial is not None and trial.state.is_finished():
+                trials.append(trial)
+            else:
+                self._open[number] = None
+        return complete(trials)
+
+
+def _found(study: Study, number: int) -> FrozenTrial | None:
+    try:
+        return trial_by_number(study, number)
+    except KeyError:  # counted by the storage already, but not to be read yet
+        return None
+
+
+def _integer_attribute(trial: FrozenTrial, name: str, limit: float = math.inf) -> int | None:
+    """Return the attribute if it is an integer in [0, limit), as an objective may overwrite it."""
+    value = trial.user_attrs.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        return None
+    return value if value < limit else None
