@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Tell whether Optuna would accept ``value`` (external representation) for the distribution."""
+    """Tell whether Optuna would accept ``value`` as the objective sees it."""
     try:
         return bool(distribution._contains(distribution.to_internal_repr(value)))
     except ValueError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from optuna_propulate.exchange.mpi import poll
@@ -13,6 +12,8 @@ from optuna_propulate.sampler import communicator
 
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
     from mpi4py import MPI
 

@@ -7,8 +7,6 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import TypeVar
@@ -19,6 +17,9 @@ from optuna_propulate.exchange.mpi import poll
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
     from mpi4py import MPI
 
 T = TypeVar("T")

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -182,7 +183,7 @@ class MpiTransport:
         while True:
             totals = np.zeros_like(self._counts)
             request = self._comm.Iallreduce(self._counts.copy(), totals)
-            poll(lambda: self._received_all_and(request))
+            poll(partial(self._received_all_and, request))
             sent, received = totals.tolist()
             if sent == received and before == [sent, received]:
                 break

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from optuna_propulate.individual import Individual
 from optuna_propulate.operators import Operator
 from optuna_propulate.operators import SelectBest
 from optuna_propulate.operators.base import check_probability
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Sequence
+
     import numpy as np
+
+    from optuna_propulate.individual import Individual
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -30,6 +30,10 @@ from optuna_propulate.operators import WarmUp
 from optuna_propulate.operators.base import changed
 from optuna_propulate.operators.base import check_probability
 from optuna_propulate.operators.base import offspring
+
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 EVERY_OPERATOR: list[Operator] = [

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,6 +14,10 @@ from strategies import units
 from optuna_propulate.genes import Gene
 from optuna_propulate.individual import Individual
 from optuna_propulate.operators import UniformCrossover
+
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 couples = pools(min_size=2, max_size=4)

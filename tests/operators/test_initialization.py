@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -21,6 +21,10 @@ from optuna_propulate.individual import Individual
 from optuna_propulate.individual import Lineage
 from optuna_propulate.operators import RandomInitialization
 from optuna_propulate.operators import WarmUp
+
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def marked(individuals: Sequence[Individual], rng: np.random.Generator) -> Sequence[Individual]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,10 @@ from optuna_propulate.individual import Individual
 from optuna_propulate.operators import IntervalMutation
 from optuna_propulate.operators import Operator
 from optuna_propulate.operators import PointMutation
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 mutations = pytest.mark.parametrize(

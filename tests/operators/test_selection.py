@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,6 +15,10 @@ from optuna_propulate.individual import Individual
 from optuna_propulate.operators import Operator
 from optuna_propulate.operators import SelectBest
 from optuna_propulate.operators import SelectUniform
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 counts = st.integers(1, 10)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+
+import pytest
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parent.parent
+pytest.register_assert_rewrite("optuna.testing.pytest_samplers")
+
+PRELUDE = """
+import json, os, sys
+import coverage
+coverage.process_startup()
+import optuna
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+def report(**values):
+    from mpi4py import MPI
+    with open(f"rank{MPI.COMM_WORLD.rank}.json", "w") as file:
+        json.dump(values, file)
+
+def sphere(trial):
+    return sum(trial.suggest_float(name, -5, 5) ** 2 for name in ("x", "y"))
+"""
+
+
+@dataclass
+class Outcome:
+    status: int
+    stdout: str
+    stderr: str
+    ranks: list[dict[str, Any]]
+
+
+@pytest.fixture
+def mpiexec(tmp_path: Path) -> Callable[..., Outcome]:
+    """Return a function that runs a script on MPI ranks and reads what each of them reported."""
+    launcher = os.environ.get("MPIEXEC") or str(Path(sys.executable).parent / "mpiexec")
+    found = shutil.which(launcher) or shutil.which("mpiexec")
+    if found is None:
+        if os.environ.get("REQUIRE_MPI"):
+            pytest.fail("CI has to have an MPI launcher, but there is none.")
+        pytest.skip("There is no MPI launcher here: install the extra 'mpich'.")
+
+    def run(
+        script: str, n: int, timeout: float = 120.0, *, environ: dict[str, str] | None = None
+    ) -> Outcome:
+        path = tmp_path / "script.py"
+        path.write_text(PRELUDE + textwrap.dedent(script))
+        process = subprocess.Popen(
+            [found, "-n", str(n), sys.executable, str(path)],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"),
+                "COVERAGE_FILE": os.environ.get("COVERAGE_FILE", str(ROOT / ".coverage")),
+                **(environ or {}),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            stdout, stderr = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            stdout, stderr = process.communicate()
+            pytest.fail(f"The ranks did not end within {timeout} s.\n{stdout}\n{stderr}")
+        reports = [tmp_path / f"rank{rank}.json" for rank in range(n)]
+        ranks = [json.loads(report.read_text()) for report in reports if report.exists()]
+        return Outcome(process.returncode, stdout, stderr, ranks)
+
+    return run

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import TYPE_CHECKING
+
+import optuna
+import pytest
+from optuna.testing.pytest_samplers import BasicSamplerTestCase
+from optuna.testing.pytest_samplers import RelativeSamplerTestCase
+from optuna.testing.pytest_samplers import SingleOnlySamplerTestCase
+
+from optuna_propulate import PropulateSampler
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class TestContract(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase):
+    @pytest.fixture
+    def sampler(self) -> Callable[[], PropulateSampler]:
+        return lambda: PropulateSampler(seed=0)
+
+
+def sphere(trial: optuna.Trial) -> float:
+    return trial.suggest_float("x", -5, 5) ** 2 + trial.suggest_float("y", -5, 5) ** 2
+
+
+def _params(seed: int) -> list[dict[str, Any]]:
+    study = optuna.create_study(sampler=PropulateSampler(seed=seed))
+    study.optimize(sphere, n_trials=60)
+    return [trial.params for trial in study.trials]
+
+
+def test_a_seed_reproduces_every_trial() -> None:
+    assert _params(3) == _params(3)
+    assert _params(3) != _params(4)
+
+
+def test_evolution_beats_its_own_random_start() -> None:
+    study = optuna.create_study(sampler=PropulateSampler(seed=1))
+    study.optimize(sphere, n_trials=400)
+    assert study.best_value < min(t.value for t in study.trials[:10]) / 10
+
+
+def test_trials_say_where_they_come_from() -> None:
+    study = optuna.create_study(sampler=PropulateSampler(seed=1))
+    seen = []
+    study.optimize(lambda t: seen.append(dict(t.user_attrs)) or sphere(t), n_trials=40)
+    last = study.trials[-1]
+    assert last.user_attrs == seen[-1]
+    assert last.user_attrs["island"] == last.user_attrs["worker"] == 0
+    assert max(trial.user_attrs["generation"] for trial in study.trials) > 0
+    lineage = last.system_attrs["propulate:lineage"]
+    assert lineage["operators"]
+    assert all(parent < last.number for parent in lineage["parents"])
+
+
+def test_failed_and_pruned_trials_are_not_bred_from() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        value = sphere(trial)
+        if trial.number % 3 == 1:
+            raise optuna.TrialPruned
+        if trial.number % 3 == 2:
+            raise ArithmeticError
+        return value
+
+    sampler = PropulateSampler(seed=1)
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(objective, n_trials=60, catch=ArithmeticError)
+    assert {individual.number % 3 for individual in sampler.breeding_pool(study)} == {0}
+
+
+def test_trials_that_others_add_are_bred_from() -> None:
+    sampler = PropulateSampler(seed=1)
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(sphere, n_trials=12)
+    space = study.trials[0].distributions
+    study.add_trial(
+        optuna.trial.create_trial(params={"x": 0.0, "y": 0.0}, distributions=space, value=0.0)
+    )
+    study.optimize(sphere, n_trials=2)
+    assert sampler.breeding_pool(study)[0].number == 12
+
+
+def test_enqueued_trials_keep_their_parameters() -> None:
+    study = optuna.create_study(sampler=PropulateSampler(seed=1))
+    study.optimize(sphere, n_trials=12)
+    study.enqueue_trial({"x": 1.25})
+    study.optimize(sphere, n_trials=1)
+    assert study.trials[-1].params["x"] == 1.25
+    assert study.trials[-1].system_attrs["propulate:lineage"]["operators"][0] == "Enqueued"
+
+
+def test_a_copy_goes_on_from_the_studys_trials() -> None:
+    study = optuna.create_study(sampler=PropulateSampler(seed=1))
+    study.optimize(sphere, n_trials=30)
+    for other in (pickle.loads(pickle.dumps(study)), copy.deepcopy(study)):
+        assert other.sampler.breeding_pool(other) == study.sampler.breeding_pool(study)
+
+
+def test_spaces_may_be_conditional_and_ranges_may_move() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        kind = trial.suggest_categorical("kind", ["a", None, True])
+        if kind == "a":
+            return trial.suggest_float("x", trial.number / 10, 10 + trial.number / 10)
+        return trial.suggest_int("n", 1, 50, log=True)
+
+    study = optuna.create_study(sampler=PropulateSampler(seed=1))
+    study.optimize(objective, n_trials=100)
+    assert all(trial.state.is_finished() for trial in study.trials)
+
+
+def test_threads_share_a_sampler() -> None:
+    study = optuna.create_study(sampler=PropulateSampler(seed=1))
+    study.optimize(sphere, n_trials=100, n_jobs=4)
+    assert len(study.trials) == 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"population_size": 1}, ValueError, "population_size"),
+        ({"crossover_probability": 1.5}, ValueError, "crossover_probability"),
+        ({"mutation_probability": -0.1}, ValueError, "mutation_probability"),
+        ({"random_probability": float("nan")}, ValueError, "random_probability"),
+        ({"sigma_factor": 0.0}, ValueError, "sigma_factor"),
+        ({"islands": 2}, ValueError, "islands"),
+        ({"islands": "two"}, TypeError, "islands"),
+        ({"topology": "moebius"}, ValueError, "moebius"),
+        ({"topology": [[1]]}, ValueError, r"topology\[0\]\[0\]"),
+        ({"migration": 0.5}, TypeError, "migration"),
+        ({"operators": 3}, TypeError, "operators"),
+        ({"comm": "world"}, TypeError, "comm"),
+    ],
+)
+def test_bad_arguments_are_refused(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        PropulateSampler(**arguments)

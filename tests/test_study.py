@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+import optuna
+import pytest
+
+import optuna_propulate
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SEARCH = """
+import optuna_propulate
+study = optuna_propulate.create_study(
+    "sqlite:///study.db", study_name="s",
+    sampler=optuna_propulate.PropulateSampler(seed=1, islands={islands}),
+)
+study.optimize(sphere, n_trials={n_trials}, n_jobs={n_jobs})
+pool = study.sampler.breeding_pool(study)
+report(best=study.best_value, pool=[i.number for i in pool], island=pool and pool[0].island)
+"""
+
+
+def _trials(path: Path) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=None, storage=f"sqlite:///{path}/study.db").trials
+
+
+@pytest.mark.parametrize(("n_jobs", "islands"), [(1, 1), (2, 1), (1, 2)])
+def test_ranks_share_one_budget_and_one_breeding_pool(
+    mpiexec: Callable, tmp_path: Path, n_jobs: int, islands: int
+) -> None:
+    outcome = mpiexec(SEARCH.format(islands=islands, n_trials=60, n_jobs=n_jobs), 4)
+    assert outcome.status == 0, outcome.stderr
+    trials = _trials(tmp_path)
+    assert [trial.number for trial in trials] == list(range(60))
+    assert {trial.user_attrs["worker"] for trial in trials} == {0, 1, 2, 3}
+    assert {trial.user_attrs["island"] for trial in trials} == set(range(islands))
+    assert len({rank["best"] for rank in outcome.ranks}) == 1
+    for mates in (outcome.ranks[:2], outcome.ranks[2:]):
+        assert mates[0]["pool"] == mates[1]["pool"]
+    if islands == 1:
+        assert outcome.ranks[0]["pool"] == outcome.ranks[2]["pool"]
+
+
+def test_eight_ranks_create_a_study_on_an_empty_database(
+    mpiexec: Callable, tmp_path: Path
+) -> None:
+    outcome = mpiexec(SEARCH.format(islands=3, n_trials=16, n_jobs=1), 8)
+    assert outcome.status == 0, outcome.stderr
+    with sqlite3.connect(tmp_path / "study.db") as database:
+        assert database.execute("SELECT count(*) FROM studies").fetchone() == (1,)
+    assert len(_trials(tmp_path)) == 16
+
+
+def test_an_uncaught_exception_ends_every_rank(mpiexec: Callable) -> None:
+    outcome = mpiexec(
+        """
+        import time
+        import optuna_propulate
+        study = optuna_propulate.create_study("sqlite:///study.db")
+
+        def objective(trial):
+            if study.sampler._worker == 1:
+                raise ArithmeticError("out of luck")
+            time.sleep(600)
+
+        study.optimize(objective, n_trials=10)
+        """,
+        3,
+        timeout=60,
+    )
+    assert outcome.status != 0
+    assert "MPI rank 1 of 3" in outcome.stderr
+    assert "out of luck" in outcome.stderr
+
+
+def test_stop_on_any_rank_stops_the_job(mpiexec: Callable, tmp_path: Path) -> None:
+    outcome = mpiexec(
+        """
+        import optuna_propulate
+        study = optuna_propulate.create_study("sqlite:///study.db")
+
+        def objective(trial):
+            if study.sampler._worker == 2 and trial.number > 3:
+                study.stop()
+            return sphere(trial)
+
+        study.optimize(objective, n_trials=100000)
+        report(n=len(study.trials))
+        """,
+        3,
+    )
+    assert outcome.status == 0, outcome.stderr
+    assert len({rank["n"] for rank in outcome.ranks}) == 1
+    assert len(_trials(tmp_path)) < 1000
+
+
+def test_a_drop_in_script_exchanges_individuals(mpiexec: Callable) -> None:
+    outcome = mpiexec(
+        """
+        import time
+        from mpi4py import MPI
+        from optuna_propulate import PropulateSampler
+        study = optuna.create_study(sampler=PropulateSampler(seed=1))
+        slow = MPI.COMM_WORLD.rank == 1
+        study.optimize(lambda t: time.sleep(0.05 * slow) or sphere(t), n_trials=20)
+        report(workers=sorted({i.worker for i in study.sampler.breeding_pool(study)}))
+        """,
+        2,
+    )
+    assert outcome.status == 0, outcome.stderr
+    assert outcome.ranks[1]["workers"] == [0, 1]
+
+
+def test_a_rank_without_a_sampler_is_an_error_not_a_hang(mpiexec: Callable) -> None:
+    outcome = mpiexec(
+        """
+        from mpi4py import MPI
+        from optuna_propulate import PropulateSampler
+        if MPI.COMM_WORLD.rank == 0:
+            try:
+                optuna.create_study(sampler=PropulateSampler()).optimize(sphere, n_trials=1)
+            except TimeoutError as error:
+                report(error=str(error))
+                MPI.COMM_WORLD.Abort(3)
+        """,
+        2,
+        environ={"OPTUNA_PROPULATE_COMM_TIMEOUT": "2"},
+        timeout=60,
+    )
+    assert "Not all of the 2 MPI ranks" in outcome.ranks[0]["error"]
+
+
+def test_bad_input_is_an_error_on_every_rank(mpiexec: Callable, tmp_path: Path) -> None:
+    outcome = mpiexec(
+        """
+        import optuna_propulate
+        from mpi4py import MPI
+        errors = []
+        for arguments in (
+            {"storage": "sqlite:////nowhere/at/all.db"},
+            {"storage": "postgresql://me:secret@localhost:1/none"},
+            {"storage": "what is this"},
+            {"storage": optuna.storages.InMemoryStorage()},
+            {"storage": "sqlite:///study.db", "direction": "sideways"},
+        ):
+            try:
+                optuna_propulate.create_study(**arguments)
+            except Exception as error:
+                errors.append(f"{type(error).__name__}: {error}")
+        study = optuna_propulate.create_study("sqlite:///study.db")
+        for budget in ({"n_trials": MPI.COMM_WORLD.rank}, {"n_trials": 1, "n_jobs": 0}):
+            try:
+                study.optimize(sphere, **budget)
+            except ValueError as error:
+                errors.append(str(error))
+        report(errors=errors, n=len(study.trials))
+        """,
+        2,
+    )
+    assert outcome.status == 0, outcome.stderr
+    for rank in outcome.ranks:
+        assert len(rank["errors"]) == 7
+        assert "secret" not in "".join(rank["errors"])
+        assert rank["n"] == 0
+
+
+def test_alone_it_is_an_ordinary_study() -> None:
+    study = optuna_propulate.create_study(direction="maximize")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=5, n_jobs=2)
+    assert len(study.trials) == 5
