@@ -143,6 +143,8 @@ class PropulateSampler(BaseSampler):
         of Populations, ISC 2023, arXiv:2301.08713.
     """
 
+    _transport: MpiTransport | None
+
     def __init__(
         self,
         *,
@@ -330,7 +332,7 @@ class PropulateSampler(BaseSampler):
     def _prepare(self) -> None:
         """Set up what is not pickled."""
         self._lock = threading.RLock()
-        self._transport: MpiTransport | None = None
+        self._transport = None
         self._n_studies = 0
         self._states: WeakKeyDictionary[BaseStorage, dict[int, _StudyState]] = WeakKeyDictionary()
 

@@ -173,3 +173,30 @@ def test_alone_it_is_an_ordinary_study() -> None:
     study = optuna_propulate.create_study(direction="maximize")
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=5, n_jobs=2)
     assert len(study.trials) == 5
+
+
+def test_callbacks_catch_timeout_and_the_bar_work_over_all_ranks(mpiexec: Callable) -> None:
+    outcome = mpiexec(
+        """
+        import optuna_propulate
+        study = optuna_propulate.create_study("sqlite:///study.db", study_name="s")
+
+        def objective(trial):
+            sphere(trial)
+            raise ArithmeticError
+
+        heard = []
+        study.optimize(
+            objective, n_trials=6, catch=ArithmeticError, show_progress_bar=True,
+            callbacks=[lambda study, trial: heard.append(trial.number)], gc_after_trial=True,
+        )
+        study.optimize(sphere, timeout=0)
+        loaded = optuna_propulate.load_study("s", storage="sqlite:///study.db")
+        report(heard=heard, n=len(loaded.trials))
+        """,
+        2,
+    )
+    assert outcome.status == 0, outcome.stderr
+    assert sorted(outcome.ranks[0]["heard"] + outcome.ranks[1]["heard"]) == list(range(6))
+    assert outcome.ranks[0]["n"] == outcome.ranks[1]["n"] == 6
+    assert "6/6" in outcome.stderr
