@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings
 
 
 if TYPE_CHECKING:
@@ -20,6 +22,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 pytest.register_assert_rewrite("optuna.testing.pytest_samplers")
+
+# Populations are slow to generate while coverage is measured; fewer of them do.
+settings.register_profile(
+    "measured",
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("measured")
 
 PRELUDE = """
 import json, os, sys
