@@ -31,6 +31,7 @@ SMALLEST = math.ulp(0.0)
 
 seeds = st.integers(0, 2**32 - 1)
 units = st.floats(0.0, 1.0) | st.sampled_from([0.0, SMALLEST, 0.5, math.nextafter(1.0, 0.0), 1.0])
+losses = st.floats(allow_nan=False) | st.integers(0, 3).map(float)
 choices = (
     st.none()
     | st.booleans()
@@ -120,10 +121,13 @@ def values_in(distribution: BaseDistribution) -> SearchStrategy[Any]:
     return st.integers(0, round((high - low) / step)).map(lambda k: min(low + k * step, high))
 
 
-@st.composite
-def genes(draw: DrawFn, of: SearchStrategy[Any] | None = None) -> Gene:
-    distribution = draw(of if of is not None else distributions())
-    return Gene(draw(values_in(distribution)), distribution)
+def genes_in(distribution: BaseDistribution) -> SearchStrategy[Gene]:
+    return values_in(distribution).map(lambda value: Gene(value, distribution))
+
+
+def genes(of: SearchStrategy[Any] | None = None) -> SearchStrategy[Gene]:
+    """Draw genes with distributions of any kind, or of the kind given."""
+    return (distributions() if of is None else of).flatmap(genes_in)
 
 
 def search_spaces(
@@ -135,32 +139,23 @@ def search_spaces(
 
 
 @st.composite
-def individuals(
-    draw: DrawFn, space: Mapping[str, BaseDistribution] | None = None, number: int | None = None
-) -> Individual:
+def individuals(draw: DrawFn, space: Mapping[str, BaseDistribution] | None = None) -> Individual:
     """Draw an evaluated individual that has some or all genes of the space."""
-    space = draw(search_spaces()) if space is None else space
-    some = st.lists(st.sampled_from(sorted(space)), unique=True) if space else st.nothing()
-    names = draw(st.just(sorted(space)) | some)
-    return Individual(
-        genes={name: Gene(draw(values_in(space[name])), space[name]) for name in names},
-        loss=draw(st.floats(allow_nan=False) | st.integers(0, 3).map(float)),
-        number=draw(st.integers(0, 1000)) if number is None else number,
-        island=draw(st.integers(0, 3)),
-        worker=draw(st.integers(NO_WORKER, 7)),
-        generation=draw(st.integers(0, 50)),
-        violation=draw(st.just(0.0) | st.floats(0.0, 10.0)),
-    )
+    return draw(_individuals_in(draw(search_spaces()) if space is None else space))
 
 
 @st.composite
-def pools(draw: DrawFn, min_size: int = 0, max_size: int = 8) -> list[Individual]:
-    """Draw a breeding pool: individuals of one (conditional) space, best first."""
-    space = draw(search_spaces())
-    numbers = draw(
-        st.lists(st.integers(0, 1000), min_size=min_size, max_size=max_size, unique=True)
+def pools(draw: DrawFn, min_size: int = 0, max_size: int = 5) -> list[Individual]:
+    """Draw a breeding pool: trials of one (conditional) space, best first."""
+    members = _individuals_in(draw(search_spaces()))
+    pool = draw(
+        st.lists(
+            members,
+            min_size=min_size,
+            max_size=max_size,
+            unique_by=lambda individual: individual.number,
+        )
     )
-    pool = [draw(individuals(space, number)) for number in numbers]
     return sorted(pool, key=lambda individual: individual.rank_key)
 
 
@@ -187,6 +182,22 @@ def evaluated(draw: DrawFn) -> Individual:
         number=number,
         worker=worker,
         violation=float(mixed % 3 == 0),
+    )
+
+
+def _individuals_in(space: Mapping[str, BaseDistribution]) -> SearchStrategy[Individual]:
+    every = {name: genes_in(distribution) for name, distribution in space.items()}
+    some = st.fixed_dictionaries({}, optional=every)
+    return st.builds(
+        Individual,
+        genes=st.fixed_dictionaries(every) | some,
+        loss=losses,
+        number=st.integers(0, 1000),
+        island=st.integers(0, 3),
+        worker=st.integers(NO_WORKER, 7),
+        generation=st.integers(0, 50),
+        violation=st.just(0.0) | st.floats(0.0, 10.0),
+        lineage=st.just(Lineage()),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
 from strategies import bred
 from strategies import individuals
@@ -67,7 +68,7 @@ class Diary:
 def reversed_genes(individual: Individual) -> Individual:
     """Return the same individual, its genes listed in the opposite order."""
     return Individual(
-        genes=dict(reversed(individual.genes.items())),
+        genes=dict(reversed([*individual.genes.items()])),
         loss=individual.loss,
         number=individual.number,
         island=individual.island,
@@ -88,6 +89,7 @@ def portrait(individuals: Sequence[Individual]) -> list[str]:
 
 @every_operator
 @given(pool=pools(), seed=seeds)
+@settings(max_examples=20)
 def test_an_operator_leaves_its_input_as_it_was(
     operator: Operator, pool: list[Individual], seed: int
 ) -> None:
@@ -98,6 +100,7 @@ def test_an_operator_leaves_its_input_as_it_was(
 
 @every_operator
 @given(pool=pools(), seed=seeds)
+@settings(max_examples=20)
 def test_one_seed_gives_one_outcome_whatever_the_order_of_genes(
     operator: Operator, pool: list[Individual], seed: int
 ) -> None:
@@ -110,6 +113,7 @@ def test_one_seed_gives_one_outcome_whatever_the_order_of_genes(
 
 @every_operator
 @given(pool=pools(), seed=seeds)
+@settings(max_examples=20)
 def test_every_gene_bred_lies_in_its_distribution(
     operator: Operator, pool: list[Individual], seed: int
 ) -> None:

@@ -21,12 +21,12 @@ from optuna_propulate.operators import Operator
 from optuna_propulate.operators import default_operator
 
 
-sizes = st.integers(2, 5)
-full_pools = pools(min_size=5, max_size=8)
+sizes = st.integers(2, 3)
+full_pools = pools(min_size=3, max_size=5)
 
 
 @st.composite
-def default_operators(draw: st.DrawFn, **fixed: float) -> Operator:
+def default_operators(draw: st.DrawFn, /, **fixed: float) -> Operator:
     """Draw default operators with any settings but those fixed."""
     settings = {
         "crossover_probability": draw(units),

@@ -83,7 +83,7 @@ def test_random_genes_are_drawn_independently() -> None:
 
 @pytest.mark.parametrize("probability", [-0.1, 1.1, math.nan])
 def test_a_probability_out_of_range_is_refused_by_name(probability: float) -> None:
-    with pytest.raises(ValueError, match="^probability must"):
+    with pytest.raises(ValueError, match=r"^probability must"):
         RandomInitialization(probability=probability)
 
 

@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-mutations = pytest.mark.parametrize(
-    ("mutation", "name"),
-    [(PointMutation, "PointMutation"), (IntervalMutation, "IntervalMutation")],
-)
+Mutation = type[PointMutation] | type[IntervalMutation]
+
+mutations = pytest.mark.parametrize("mutation", [PointMutation, IntervalMutation])
 some_spaces = search_spaces(min_size=1).flatmap(
     lambda space: st.tuples(st.just(space), bred(space))
 )
@@ -61,7 +60,7 @@ def uniform_individual(n_genes: int) -> Individual:
 @mutations
 @given(individual=bred() | individuals(), seed=seeds)
 def test_no_probability_means_no_mutation(
-    mutation: Callable[..., Operator], name: str, individual: Individual, seed: int
+    mutation: Mutation, individual: Individual, seed: int
 ) -> None:
     assert mutate(mutation(probability=0.0), individual, seed) is individual
 
@@ -69,16 +68,15 @@ def test_no_probability_means_no_mutation(
 @mutations
 @given(several=st.lists(bred(), max_size=4), seed=seeds)
 def test_as_many_come_back_as_went_in(
-    mutation: Callable[..., Operator], name: str, several: list[Individual], seed: int
+    mutation: Mutation, several: list[Individual], seed: int
 ) -> None:
     assert len(mutation(probability=0.5)(several, np.random.default_rng(seed))) == len(several)
 
 
 @mutations
-def test_a_mutant_keeps_its_parents_and_names_the_mutation(
-    mutation: Callable[..., Operator], name: str
-) -> None:
-    (parent, *_) = [Individual(genes=uniform_individual(2).genes, number=4, island=2)]
+def test_a_mutant_keeps_its_parents_and_names_the_mutation(mutation: Mutation) -> None:
+    name = mutation.__name__
+    parent = Individual(genes=uniform_individual(2).genes, number=4, island=2)
     mutant = mutate(mutation(probability=1.0), parent, 0)
     assert mutant.lineage.operators == (name,)
     assert (mutant.lineage.parents, mutant.lineage.homes) == ((4,), (2,))
@@ -89,13 +87,13 @@ def test_a_mutant_keeps_its_parents_and_names_the_mutation(
 
 
 @mutations
-def test_an_individual_without_genes_stays(mutation: Callable[..., Operator], name: str) -> None:
+def test_an_individual_without_genes_stays(mutation: Mutation) -> None:
     bare = Individual(genes={})
     assert mutate(mutation(probability=1.0), bare, 0) is bare
 
 
 @mutations
-def test_mutation_happens_as_often_as_set(mutation: Callable[..., Operator], name: str) -> None:
+def test_mutation_happens_as_often_as_set(mutation: Mutation) -> None:
     crowd = [uniform_individual(2)] * 4000
     mutants = mutation(probability=0.3)(crowd, np.random.default_rng(2))
     n_changed = sum(mutant is not crowd[0] for mutant in mutants)
@@ -103,7 +101,7 @@ def test_mutation_happens_as_often_as_set(mutation: Callable[..., Operator], nam
 
 
 @mutations
-def test_every_gene_mutates_equally_often(mutation: Callable[..., Operator], name: str) -> None:
+def test_every_gene_mutates_equally_often(mutation: Mutation) -> None:
     crowd = [uniform_individual(4)] * 4000
     mutants = mutation(probability=1.0)(crowd, np.random.default_rng(3))
     counts = Counter(gene for mutant in mutants for gene in changed_names(crowd[0], mutant))
@@ -189,10 +187,8 @@ def test_a_long_step_ends_at_an_end_of_the_range() -> None:
 
 @mutations
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
-def test_a_probability_out_of_range_is_refused_by_name(
-    mutation: Callable[..., Operator], name: str, value: float
-) -> None:
-    with pytest.raises(ValueError, match="^probability must"):
+def test_a_probability_out_of_range_is_refused_by_name(mutation: Mutation, value: float) -> None:
+    with pytest.raises(ValueError, match=r"^probability must"):
         mutation(probability=value)
 
 
