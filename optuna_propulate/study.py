@@ -2,53 +2,41 @@
 
 from __future__ import annotations
 
-import copy
-import gc
-import os
 import time
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.storages import InMemoryStorage
-from tqdm.auto import tqdm
 
-from optuna_propulate._optuna_compat import in_optimize_loop
-from optuna_propulate._optuna_compat import run_trial
-from optuna_propulate._optuna_compat import set_in_optimize_loop
 from optuna_propulate._optuna_compat import set_stop_flag
-from optuna_propulate._optuna_compat import stop_flag
 from optuna_propulate._optuna_compat import storage_of
-from optuna_propulate._optuna_compat import trial_by_id
+from optuna_propulate.exchange.launcher import comm_timeout
+from optuna_propulate.exchange.launcher import communicator
 from optuna_propulate.job import Budget
 from optuna_propulate.job import Job
-from optuna_propulate.job import Progress
 from optuna_propulate.job import abort_on_uncaught
-from optuna_propulate.job import threads_allowed
+from optuna_propulate.loop import Loop
+from optuna_propulate.loop import ProgressBar
+from optuna_propulate.loop import mpi_progress
 from optuna_propulate.sampler import PropulateSampler
-from optuna_propulate.sampler import comm_timeout
-from optuna_propulate.sampler import communicator
 from optuna_propulate.storages.rdb import open_rdb
 from optuna_propulate.storages.rdb import shown
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Iterable
+    from collections.abc import Sequence
+
     from mpi4py import MPI
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
     from optuna.study import StudyDirection
-    from optuna.trial import FrozenTrial
     from optuna.trial import Trial
 
-    Callback = Callable[[optuna.Study, FrozenTrial], None]
+    from optuna_propulate.loop import Callback
 
 _logger = optuna.logging.get_logger(__name__)
 
@@ -179,15 +167,17 @@ class IslandStudy(optuna.Study):
                 show_progress_bar,
             )  # fmt: skip
             return
-        loop = job.attempt(lambda: self._checked(func, n_jobs, catch, callbacks, gc_after_trial))
+        loop = job.attempt(
+            lambda: Loop.checked(self, func, n_jobs, catch, callbacks, gc_after_trial)
+        )
         job.agree(n_trials=n_trials, timeout=timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         set_stop_flag(self, False)
         self._budget = budget = Budget(job, n_trials)
         try:
-            with _ProgressBar(show_progress_bar and job.rank == 0, n_trials, budget) as bar:
-                with _mpi_progress(job, bar.refresh):
-                    self._run(loop, budget, deadline)
+            with ProgressBar(show_progress_bar and job.rank == 0, n_trials, budget) as bar:
+                with mpi_progress(job, bar.refresh):
+                    loop.run(self, job, budget, deadline)
                     if isinstance(self.sampler, PropulateSampler):
                         self.sampler.settle(self)
                     job.meet()
@@ -208,100 +198,12 @@ class IslandStudy(optuna.Study):
         if self._budget is not None:
             self._budget.close()
 
-    def _checked(
-        self,
-        func: Callable[[Trial], float | Sequence[float]],
-        n_jobs: int,
-        catch: Iterable[type[Exception]] | type[Exception],
-        callbacks: Iterable[Callback] | None,
-        gc_after_trial: bool,
-    ) -> _Loop:
-        if in_optimize_loop(self):
-            raise RuntimeError("Nested invocation of `Study.optimize` method isn't allowed.")
-        for function in (func, *(callbacks or ())):
-            if not callable(function):
-                raise TypeError(f"func and callbacks must be callable, but got {function!r}.")
-        caught = tuple(catch) if isinstance(catch, Iterable) else (catch,)
-        for kind in caught:
-            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-                raise TypeError(f"catch must hold exception classes, but got {kind!r}.")
-        n_threads = os.cpu_count() or 1 if n_jobs == -1 else n_jobs
-        if n_threads < 1:
-            raise ValueError(f"n_jobs must be at least 1, or -1, but got {n_jobs}.")
-        if n_threads > 1 and not threads_allowed():
-            raise RuntimeError(f"n_jobs={n_jobs} needs an MPI that grants MPI_THREAD_MULTIPLE.")
-        return _Loop(func, n_threads, caught, tuple(callbacks or ()), gc_after_trial)
-
-    def _run(self, loop: _Loop, budget: Budget, deadline: float | None) -> None:
-        if loop.n_threads == 1:
-            self._work(loop, budget, deadline)
-            return
-        with ThreadPoolExecutor(loop.n_threads) as pool:
-            threads = [
-                pool.submit(self._work, loop, budget, deadline) for _ in range(loop.n_threads)
-            ]
-            for thread in threads:
-                thread.result()
-
-    def _work(self, loop: _Loop, budget: Budget, deadline: float | None) -> None:
-        """Claim and run trials, in one thread of one rank, until there is nothing to claim."""
-        assert self._job is not None
-        set_in_optimize_loop(self, True)
-        try:
-            if loop.n_threads > 1:
-                self.sampler.reseed_rng()
-            while not stop_flag(self) and not _passed(deadline) and budget.claim():
-                finished = run_trial(self, loop.func, loop.catch)
-                budget.note_finished()
-                if loop.gc_after_trial:
-                    gc.collect()
-                for callback in loop.callbacks:
-                    callback(self, copy.deepcopy(trial_by_id(self, finished)))
-        except BaseException as error:  # here, as other threads may be busy for hours
-            self._job.abort(error)
-            raise
-        finally:
-            set_in_optimize_loop(self, False)
-        storage_of(self).remove_session()
-
     def __getstate__(self) -> dict[Any, Any]:
         """Drop the communicator: a copy is an ordinary study."""
         state = super().__getstate__()
         state.pop("_job", None)
         state.pop("_budget", None)
         return state
-
-
-@dataclass(frozen=True)
-class _Loop:
-    """What ``optimize`` was asked to do, checked."""
-
-    func: Callable[[Trial], float | Sequence[float]]
-    n_threads: int
-    catch: tuple[type[Exception], ...]
-    callbacks: tuple[Callback, ...]
-    gc_after_trial: bool
-
-
-class _ProgressBar:
-    """Shows on rank 0 how many trials have finished on all ranks."""
-
-    def __init__(self, shown: bool, n_trials: int | None, budget: Budget) -> None:
-        self._budget = budget
-        self._bar = tqdm(total=n_trials) if shown else None
-
-    def refresh(self) -> None:
-        """Show the number of trials that have finished by now."""
-        if self._bar is not None:
-            self._bar.update(self._budget.n_finished() - self._bar.n)
-
-    def __enter__(self) -> _ProgressBar:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.refresh()
-        if self._bar is not None:
-            self._bar.close()
 
 
 def _open_study(
@@ -344,21 +246,3 @@ def _shareable(storage: str | BaseStorage | None) -> str | BaseStorage:
 
 def _opened(storage: str | BaseStorage) -> BaseStorage:
     return open_rdb(storage) if isinstance(storage, str) else storage
-
-
-def _mpi_progress(job: Job, tick: Callable[[], None]) -> AbstractContextManager[None]:
-    """Return what keeps rank 0 in MPI; nothing on the other ranks, from whom nobody claims."""
-    if job.rank != 0:
-        return nullcontext()
-    if not threads_allowed():
-        _logger.warning(
-            "MPI grants less than MPI_THREAD_MULTIPLE: on a network without RDMA, a rank that "
-            "claims a trial waits until rank 0 is between two trials; the progress bar is shown "
-            "at the end only."
-        )
-        return nullcontext()
-    return Progress(job.comm, tick)
-
-
-def _passed(deadline: float | None) -> bool:
-    return deadline is not None and time.monotonic() >= deadline

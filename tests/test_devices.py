@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from optuna_propulate.devices import device_index
 from optuna_propulate.devices import threads_for_rank
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_ranks_take_the_gpus_in_turn() -> None:
@@ -29,3 +35,52 @@ def test_ranks_share_the_cores_that_they_may_all_use() -> None:
     assert threads_for_rank(0, [everything] * 3) == 2
     assert threads_for_rank(0, [everything] * 30) == 1
     assert threads_for_rank(0, [frozenset({0, 1}), frozenset({2, 3})]) == 2
+
+
+def test_ranks_without_a_gpu_share_the_cores_and_refuse_to_be_asked_for_one(
+    mpiexec: Callable,
+) -> None:
+    pytest.importorskip("torch", reason="Devices are torch's: the extra 'mnist' has it.")
+    outcome = mpiexec(
+        """
+        import torch
+        import optuna_propulate
+        errors = []
+        for accelerator in ("gpu", "tpu"):
+            try:
+                optuna_propulate.device_for_rank(accelerator=accelerator)
+            except (RuntimeError, ValueError) as error:
+                errors.append(str(error))
+        device = optuna_propulate.device_for_rank()
+        report(device=str(device), n_threads=torch.get_num_threads(), errors=errors,
+               n_cores=len(os.sched_getaffinity(0)))
+        """,
+        2,
+        environ={"CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert outcome.status == 0, outcome.stderr
+    for rank in outcome.ranks:
+        assert rank["device"] == "cpu"
+        assert rank["n_threads"] == max(1, rank["n_cores"] // 2)
+        assert "[0, 1] of the 2 on this node see no GPU" in rank["errors"][0]
+        assert "accelerator must be one of" in rank["errors"][1]
+
+
+def test_a_rank_that_does_not_ask_for_its_device_is_an_error(mpiexec: Callable) -> None:
+    pytest.importorskip("torch", reason="Devices are torch's: the extra 'mnist' has it.")
+    outcome = mpiexec(
+        """
+        from mpi4py import MPI
+        import optuna_propulate
+        if MPI.COMM_WORLD.rank == 0:
+            try:
+                optuna_propulate.device_for_rank()
+            except TimeoutError as error:
+                report(error=str(error))
+                MPI.COMM_WORLD.Abort(3)
+        """,
+        2,
+        timeout=60,
+        environ={"OPTUNA_PROPULATE_COMM_TIMEOUT": "2", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert "Not all of the 2 MPI ranks called device_for_rank" in outcome.ranks[0]["error"]

@@ -200,3 +200,72 @@ def test_callbacks_catch_timeout_and_the_bar_work_over_all_ranks(mpiexec: Callab
     assert sorted(outcome.ranks[0]["heard"] + outcome.ranks[1]["heard"]) == list(range(6))
     assert outcome.ranks[0]["n"] == outcome.ranks[1]["n"] == 6
     assert "6/6" in outcome.stderr
+
+
+def test_thousands_of_trials_end_with_one_best_and_one_pool(
+    mpiexec: Callable, tmp_path: Path
+) -> None:
+    outcome = mpiexec(SEARCH.format(islands=2, n_trials=2000, n_jobs=1), 4, timeout=280)
+    assert outcome.status == 0, outcome.stderr
+    trials = _trials(tmp_path)
+    assert [trial.number for trial in trials] == list(range(2000))
+    assert {rank["best"] for rank in outcome.ranks} == {min(trial.value for trial in trials)}
+    for mates in (outcome.ranks[:2], outcome.ranks[2:]):
+        assert mates[0]["pool"] == mates[1]["pool"]
+        assert len(mates[0]["pool"]) >= 10
+
+
+BAD_VALUES = ["None", "'three'", "float('nan')", "(1.0, 2.0)", "object()"]
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2])
+def test_what_is_no_number_fails_the_trial_and_nothing_else(
+    mpiexec: Callable, tmp_path: Path, n_ranks: int
+) -> None:
+    outcome = mpiexec(
+        f"""
+        import optuna_propulate
+        values = [{", ".join(BAD_VALUES)}]
+        study = optuna_propulate.create_study("sqlite:///study.db")
+
+        def objective(trial):
+            loss = sphere(trial)
+            return values[trial.number] if trial.number < len(values) else loss
+
+        study.optimize(objective, n_trials=25)
+        report(pool=[i.number for i in study.sampler.breeding_pool(study)])
+        """,
+        n_ranks,
+    )
+    assert outcome.status == 0, outcome.stderr
+    states = [trial.state.name for trial in _trials(tmp_path)]
+    assert states == ["FAIL"] * len(BAD_VALUES) + ["COMPLETE"] * 20
+    for rank in outcome.ranks:
+        assert min(rank["pool"]) >= len(BAD_VALUES)
+        assert rank["pool"] == outcome.ranks[0]["pool"]
+
+
+def test_infinite_losses_are_values_and_are_bred_from_last(
+    mpiexec: Callable, tmp_path: Path
+) -> None:
+    outcome = mpiexec(
+        """
+        import optuna_propulate
+        study = optuna_propulate.create_study("sqlite:///study.db")
+
+        def objective(trial):
+            loss = sphere(trial)
+            return {0: float("inf"), 1: float("-inf")}.get(trial.number, loss)
+
+        study.optimize(objective, n_trials=40)
+        report(pool=[i.number for i in study.sampler.breeding_pool(study)])
+        """,
+        2,
+    )
+    assert outcome.status == 0, outcome.stderr
+    trials = _trials(tmp_path)
+    assert {trial.state.name for trial in trials} == {"COMPLETE"}
+    assert [trials[number].value for number in (0, 1)] == [float("inf"), float("-inf")]
+    for rank in outcome.ranks:
+        assert 1 in rank["pool"]
+        assert 0 not in rank["pool"]

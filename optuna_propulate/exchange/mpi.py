@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-import sys
 import threading
-import time
 from collections import defaultdict
 from collections import deque
 from functools import partial
@@ -15,98 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from optuna_propulate.exchange.launcher import poll
+
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from collections.abc import Iterable
-    from collections.abc import Mapping
     from collections.abc import Sequence
 
     from mpi4py import MPI
 
     from optuna_propulate.individual import Individual
 
-_SIZE_VARIABLES = (
-    "OMPI_COMM_WORLD_SIZE",  # Open MPI
-    "PMI_SIZE",  # MPICH (Hydra), Intel MPI, srun --mpi=pmi2
-    "MV2_COMM_WORLD_SIZE",  # MVAPICH
-    "SLURM_STEP_NUM_TASKS",  # srun
-)
-_RANK_VARIABLES = ("PMIX_RANK", "PMI_RANK")  # PMIx tells no size
-
-_FIRST_PAUSE = 1e-4
-_LONGEST_PAUSE = 2e-2
 _N_TAGS = 32768  # MPI guarantees the tags 0..32767
-
-
-def launched_size(environ: Mapping[str, str]) -> int | None:
-    """Return how many processes an MPI launcher started, as far as the environment tells.
-
-    Args:
-        environ: The environment of this process.
-
-    Returns:
-        ``None`` without a launcher, 0 if there is one that does not tell the number.
-    """
-    for variable in _SIZE_VARIABLES:
-        if environ.get(variable, "").isdigit():
-            return int(environ[variable])
-    return 0 if any(variable in environ for variable in _RANK_VARIABLES) else None
-
-
-def launched_by_mpi(environ: Mapping[str, str]) -> bool:
-    """Tell whether the environment shows Open MPI, MPICH, PMIx, MVAPICH, Intel MPI or srun."""
-    return launched_size(environ) is not None
-
-
-def find_communicator(
-    comm: MPI.Intracomm | None, environ: Mapping[str, str]
-) -> MPI.Intracomm | None:
-    """Return the communicator of the job, or ``None`` for a process that is alone.
-
-    MPI is looked for only if ``comm`` is given, mpi4py's MPI is imported already, or the
-    environment shows a launcher.
-
-    Args:
-        comm: The user's communicator, or ``None`` for ``MPI.COMM_WORLD``.
-        environ: The environment of this process.
-
-    Raises:
-        TypeError: If ``comm`` is no intracommunicator of mpi4py.
-        ImportError: If the environment shows a launcher, but there is no mpi4py.
-        RuntimeError: If mpi4py finds no MPI library.
-    """
-    if comm is None and "mpi4py.MPI" not in sys.modules and not launched_by_mpi(environ):
-        return None
-    from mpi4py import MPI
-
-    if comm is None:
-        if not MPI.Is_initialized() or MPI.Is_finalized():
-            return None
-        comm = MPI.COMM_WORLD
-    if not isinstance(comm, MPI.Intracomm) or comm == MPI.COMM_NULL:
-        raise TypeError(f"comm must be an mpi4py intracommunicator, but got {comm!r}.")
-    return comm if comm.size > 1 else None
-
-
-def poll(done: Callable[[], bool], timeout: float | None = None) -> bool:
-    """Call ``done`` with growing pauses until it returns true; MPI's own waits spin a core.
-
-    Args:
-        done: What to wait for.
-        timeout: In seconds; ``None`` to wait for as long as it takes.
-
-    Returns:
-        Whether ``done`` returned true in time.
-    """
-    deadline = None if timeout is None else time.monotonic() + timeout
-    pause = _FIRST_PAUSE
-    while not done():
-        if deadline is not None and time.monotonic() >= deadline:
-            return False
-        time.sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
-    return True
 
 
 class MpiTransport:

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+import pytest
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "mnist.py"
+FLAGS = ["--train-samples", "400", "--val-samples", "100", "--accelerator", "cpu", "--seed", "3"]
+pytest.importorskip("lightning", reason="The example needs the extra 'mnist'.")
+
+
+def test_two_ranks_search_and_report(mpiexec: Callable, tmp_path: Path) -> None:
+    arguments = [str(EXAMPLE), *FLAGS, "--n-trials", "6", "--epochs", "2", "--islands", "2"]
+    outcome = mpiexec(
+        f"""
+        import runpy
+        sys.argv = {arguments!r}
+        sys.path.insert(0, {str(EXAMPLE.parent)!r})
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        """,
+        2,
+        timeout=240,
+    )
+    assert outcome.status == 0, outcome.stderr
+    study = optuna.load_study(study_name="mnist", storage=f"sqlite:///{tmp_path}/mnist.db")
+    trials = study.trials
+    assert [trial.number for trial in trials] == list(range(6))
+    assert {trial.user_attrs["worker"] for trial in trials} == {0, 1}
+    assert {trial.user_attrs["island"] for trial in trials} == {0, 1}
+    assert {trial.user_attrs["device"] for trial in trials} == {"cpu"}
+    complete = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    for trial in complete:
+        assert set(trial.params) == {"conv_layers", "activation", "lr"}
+        assert trial.value == max(trial.intermediate_values.values())
+        assert sorted(trial.intermediate_values) == [0, 1]
+    assert f"Best: trial {study.best_trial.number}: {study.best_value:.4g}" in outcome.stdout
+    assert "Island 1, top" in outcome.stdout
+    assert "Rank 1: " in outcome.stdout
+    assert "optuna-dashboard sqlite:///mnist.db" in outcome.stdout
+    assert {path.name for path in tmp_path.iterdir()} <= {"data", "mnist.db", "script.py"}
+
+
+def test_alone_it_needs_no_mpi_and_goes_on_where_it_ended(tmp_path: Path) -> None:
+    program = f"""
+import runpy, sys
+sys.modules["mpi4py"] = None  # as if it were not installed
+sys.argv = {[str(EXAMPLE), *FLAGS, "--n-trials", "1", "--epochs", "1"]!r}
+sys.path.insert(0, {str(EXAMPLE.parent)!r})
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    for n in (1, 2):
+        process = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert process.returncode == 0, process.stderr
+        assert f"{n} trials in study 'mnist', {n} complete." in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        (["--n-trials", "0"], "must be at least 1, but got 0"),
+        (["--accelerator", "tpu"], "invalid choice: 'tpu'"),
+        (["--islands", "2"], "islands must"),
+        (["--train-samples", "100000"], "--train-samples must be in"),
+    ],
+)
+def test_a_wrong_flag_is_an_error_that_names_it(
+    tmp_path: Path, flags: list[str], error: str
+) -> None:
+    process = subprocess.run(
+        [sys.executable, str(EXAMPLE), "--n-trials", "1", *flags],
+        cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert process.returncode != 0
+    assert error in process.stderr
+    assert not (tmp_path / "mnist.db").exists()
