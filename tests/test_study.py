@@ -269,3 +269,36 @@ def test_infinite_losses_are_values_and_are_bred_from_last(
     for rank in outcome.ranks:
         assert 1 in rank["pool"]
         assert 0 not in rank["pool"]
+
+
+def test_a_bad_sampler_is_an_error_on_every_rank_before_anything_is_written(
+    mpiexec: Callable, tmp_path: Path
+) -> None:
+    outcome = mpiexec(
+        """
+        import optuna_propulate
+        errors = []
+        for settings in (
+            {"islands": 3},
+            {"topology": "moebius"},
+            {"population_size": 1},
+            {"migration": lambda: optuna_propulate.Pollination(probability=1.5)},
+        ):
+            try:
+                if "migration" in settings:
+                    settings["migration"] = settings["migration"]()
+                sampler = optuna_propulate.PropulateSampler(**settings)
+                optuna_propulate.create_study("sqlite:///study.db", sampler=sampler)
+            except ValueError as error:
+                errors.append(str(error))
+        report(errors=errors)
+        """,
+        2,
+    )
+    assert outcome.status == 0, outcome.stderr
+    for rank in outcome.ranks:
+        for error, name in zip(
+            rank["errors"], ("islands", "topology", "population_size", "probability"), strict=True
+        ):
+            assert name in error
+    assert not (tmp_path / "study.db").exists()
