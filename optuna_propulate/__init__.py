@@ -1,6 +1,7 @@
 """Propulate's asynchronous island evolution for Optuna."""
 
 from optuna_propulate.devices import device_for_rank
+from optuna_propulate.islands.migration import Migration
 from optuna_propulate.islands.migration import Pollination
 from optuna_propulate.sampler import PropulateSampler
 from optuna_propulate.study import IslandStudy
@@ -11,6 +12,7 @@ from optuna_propulate.version import __version__
 
 __all__ = [
     "IslandStudy",
+    "Migration",
     "Pollination",
     "PropulateSampler",
     "__version__",

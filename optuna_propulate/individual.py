@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from optuna_propulate.genes import Gene
 
+RankKey = tuple[float, float, int, int]
+"""What individuals are ordered by, from best to worst; see ``Individual.rank_key``."""
+
 UNNUMBERED = -1
 """The number of an individual that is no trial yet."""
 
@@ -65,13 +68,10 @@ class Individual:
     lineage: Lineage = field(default_factory=Lineage)
 
     @property
-    def identity(self) -> tuple[int, int]:
-        """The trial's number and its worker: unique even where each rank has its own study."""
-        return (self.number, self.worker)
-
-    @property
-    def rank_key(self) -> tuple[float, float, int, int]:
+    def rank_key(self) -> RankKey:
         """The order of individuals: feasible first, then by loss; ties by number and worker.
+
+        No two individuals share a key, even where each rank has a study with numbers of its own.
 
         Reference:
             Deb, An efficient constraint handling method for genetic algorithms, 2000.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from dataclasses import dataclass
 from dataclasses import field
@@ -25,14 +26,24 @@ from optuna_propulate.exchange.launcher import communicator
 from optuna_propulate.exchange.local import LocalExchange
 from optuna_propulate.exchange.mpi import MpiExchange
 from optuna_propulate.exchange.mpi import MpiTransport
+from optuna_propulate.exchange.mpi import nodes_of
+from optuna_propulate.exchange.storage import StorageExchange
 from optuna_propulate.genes import from_unit
 from optuna_propulate.islands import Island
+from optuna_propulate.islands import Migration
 from optuna_propulate.islands import Pollination
 from optuna_propulate.islands import resolve_topology
 from optuna_propulate.islands import settle_workers
+from optuna_propulate.islands.archipelago import NODE
+from optuna_propulate.islands.archipelago import node_sizes
+from optuna_propulate.islands.archipelago import settle_process
+from optuna_propulate.islands.history import migration_attributes
+from optuna_propulate.islands.history import residences
 from optuna_propulate.operators import WarmUp
 from optuna_propulate.operators import default_operator
+from optuna_propulate.trials import STORAGE
 from optuna_propulate.trials import ForeignTrials
+from optuna_propulate.trials import complete
 from optuna_propulate.trials import individual_of
 from optuna_propulate.trials import system_attributes
 from optuna_propulate.trials import user_attributes
@@ -42,7 +53,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mpi4py import MPI
-    from numpy.typing import NDArray
     from optuna.distributions import BaseDistribution
     from optuna.storages import BaseStorage
     from optuna.study import Study
@@ -50,7 +60,13 @@ if TYPE_CHECKING:
 
     from optuna_propulate.exchange.base import Exchange
     from optuna_propulate.individual import Individual
+    from optuna_propulate.islands.island import Tally
+    from optuna_propulate.islands.migration import MigrationPolicy
+    from optuna_propulate.islands.topology import Topology
     from optuna_propulate.operators import Operator
+
+ISLAND_VARIABLE = "OPTUNA_PROPULATE_ISLAND"
+"""The environment variable that says which island a process without MPI lives on."""
 
 _SMALLEST_DEFAULT_POOL = 10
 
@@ -60,8 +76,10 @@ class _StudyState:
     """What the sampler knows of one study: its island, and which trials are being evaluated."""
 
     island: Island
+    exchange: Exchange
     foreign: ForeignTrials = field(default_factory=ForeignTrials)
     offspring: dict[int, Individual] = field(default_factory=dict)
+    named: bool = False
 
 
 class PropulateSampler(BaseSampler):
@@ -70,7 +88,8 @@ class PropulateSampler(BaseSampler):
     Each worker breeds from whatever individuals it has heard of, and never waits for another.
     Under mpirun every rank is a worker; the ranks tell each other their finished trials by MPI
     messages. Without MPI the process is the only worker, and learns of trials that others add
-    to the study from its storage. Only single-objective studies are supported.
+    to the study from its storage; with several islands, it lives on one of them, and exchanges
+    individuals with the others through the study. Only single-objective studies are supported.
 
     Under MPI the constructor is collective over ``comm``: every rank builds its sampler.
 
@@ -84,17 +103,24 @@ class PropulateSampler(BaseSampler):
             (the log-scaled range where the distribution is log-scaled), above 0.
         operators: A composed operator, called with the breeding pool once that is full; it takes
             the place of the four arguments before it.
-        islands: How many islands, or the number of workers of each.
-        topology: ``"fully_connected"``, ``"ring"``, ``"star"``, ``"unconnected"``, or a matrix of
-            shape ``(n_islands, n_islands)`` whose entry (i, j) is how many individuals island i
-            sends island j at a migration.
-        migration: The migration policy; ``None`` for ``Pollination()``.
+        islands: How many islands (sizes differ by one at most), the number of workers of each,
+            which must add up, or ``"node"`` for one per compute node. Ranks are contiguous.
+        topology: ``"fully_connected"``, ``"ring"``, ``"two_way_ring"``, ``"star"``, ``"torus"``,
+            ``"unconnected"``; a matrix of shape ``(n_islands, n_islands)`` whose entry (i, j) is
+            how many individuals island i sends island j at a migration; or a function from the
+            number of islands to such a matrix.
+        migration: ``Pollination(...)`` or ``Migration(...)``; ``None`` for ``Pollination()``.
+        island: The island of this process if there are several and no MPI, from 0; ``None`` for
+            the environment variable ``OPTUNA_PROPULATE_ISLAND``.
         comm: The communicator of the workers; ``None`` for ``MPI.COMM_WORLD`` under mpirun.
         seed: The seed of all workers, each of which draws a stream of its own; not negative.
 
     Raises:
-        TypeError: If ``islands``, ``migration``, ``operators`` or ``comm`` is of another type.
-        ValueError: If an argument is out of its range.
+        TimeoutError: If not every rank builds a sampler with ``islands="node"`` within a minute.
+        TypeError: If ``islands``, ``topology``, ``migration``, ``operators`` or ``comm`` is of
+            another type.
+        ValueError: If an argument is out of its range. What differs between the ranks is found
+            at the first use, or by ``create_study``.
 
     Reference:
         Taubert et al., Massively Parallel Genetic Optimization through Asynchronous Propagation
@@ -112,26 +138,40 @@ class PropulateSampler(BaseSampler):
         random_probability: float = 0.1,
         sigma_factor: float = 0.05,
         operators: Operator | None = None,
-        islands: int | Sequence[int] = 1,
-        topology: str | Sequence[Sequence[int]] | NDArray[np.int64] = "fully_connected",
-        migration: Pollination | None = None,
+        islands: int | Sequence[int] | str = 1,
+        topology: Topology = "fully_connected",
+        migration: MigrationPolicy | None = None,
+        island: int | None = None,
         comm: MPI.Intracomm | None = None,
         seed: int | None = None,
     ) -> None:
         comm = communicator(comm)
-        self._worker, n_workers = (0, 1) if comm is None else (comm.rank, comm.size)
-        self._archipelago = settle_workers(islands, n_workers)
-        self._topology = resolve_topology(topology, self._archipelago.n_islands)
         self._migration = Pollination() if migration is None else migration
-        if not isinstance(self._migration, Pollination):
-            raise TypeError(f"migration must be a Pollination, but got {migration!r}.")
-        if population_size is None:
-            island = self._archipelago.island_of(self._worker)
-            n_mates = len(self._archipelago.workers_of(island))
-            population_size = max(_SMALLEST_DEFAULT_POOL, 2 * n_mates)
-        self._population_size = population_size
+        if not isinstance(self._migration, (Pollination, Migration)):
+            raise TypeError(f"migration must be Pollination or Migration, but got {migration!r}.")
+        self._worker, n_workers = (0, 1) if comm is None else (comm.rank, comm.size)
+        if comm is None:
+            self._archipelago, self._island = settle_process(
+                islands, island, os.environ.get(ISLAND_VARIABLE)
+            )
+        else:
+            if island is not None:
+                raise ValueError(
+                    f"island={island} is for processes without MPI; under mpirun the rank decides."
+                )
+            if islands == NODE:
+                islands = node_sizes(nodes_of(comm, comm_timeout()))
+            self._archipelago = settle_workers(islands, n_workers)
+            self._island = self._archipelago.island_of(self._worker)
+        self._topology = resolve_topology(topology, self._archipelago.n_islands)
+        n_mates = self._archipelago.sizes[self._island]
+        self._population_size = (
+            max(_SMALLEST_DEFAULT_POOL, 2 * n_mates)
+            if population_size is None
+            else population_size
+        )
         self._breed = default_operator(
-            population_size,
+            self._population_size,
             crossover_probability=crossover_probability,
             mutation_probability=mutation_probability,
             random_probability=random_probability,
@@ -140,11 +180,18 @@ class PropulateSampler(BaseSampler):
         if operators is not None:
             if not callable(operators):
                 raise TypeError(f"operators must be an operator, but got {operators!r}.")
-            self._breed = WarmUp(population_size, operators)
-        self._rng = self._own_stream(seed)
+            self._breed = WarmUp(self._population_size, operators)
+        self._seed = seed
+        self._rng = self._stream(seed, self._worker)
         self._prepare()
         if comm is not None:  # last, since a rank that raised before would leave the others alone
-            transport = MpiTransport(comm, comm_timeout())
+            settings = {
+                "islands": str(self._archipelago.sizes),
+                "topology": str(self._topology.tolist()),
+                "migration": f"{type(self._migration).__name__}({self._migration.probability})",
+                "population_size": str(population_size),
+            }
+            transport = MpiTransport(comm, comm_timeout(), settings)
             atexit.register(transport.leave)
             self._transport = transport
 
@@ -154,6 +201,7 @@ class PropulateSampler(BaseSampler):
         Raises:
             TimeoutError: If some rank has not within a minute, or what the environment variable
                 ``OPTUNA_PROPULATE_COMM_TIMEOUT`` says in seconds.
+            ValueError: On every rank, if islands, topology, migration or population size differ.
         """
         if self._transport is not None:
             self._transport.connect()
@@ -161,27 +209,57 @@ class PropulateSampler(BaseSampler):
     def breeding_pool(self, study: Study) -> list[Individual]:
         """Return the individuals that parents are drawn from, best first, as known here."""
         with self._lock:
-            return list(self._state(study).island.population)
+            return self._state(study).island.breeding_pool
+
+    def tally(self, study: Study) -> Tally:
+        """Return how many were born, arrived and left at this worker."""
+        with self._lock:
+            return self._state(study).island.tally
+
+    def resume(self, study: Study) -> None:
+        """Share the individuals of an earlier run among the workers of their islands.
+
+        Every rank calls this before any rank starts a trial; ``create_study`` and ``load_study``
+        do. Without it, or without MPI, the earlier individuals are bred from, but never migrate.
+        """
+        with self._lock:
+            if self._transport is None or study_id(study) in self._states.get(
+                storage_of(study), {}
+            ):
+                return
+            known = self._state(study, join=False)
+            trials = known.foreign.read_all(study)
+            living = residences(trials)
+            mates = self._archipelago.islands[self._island]
+            known.island.resume(
+                [
+                    individual
+                    for individual in self._individuals(study, trials)
+                    if living.get(individual.number, individual.island) == self._island
+                    and mates[individual.number % len(mates)] == self._worker
+                ]
+            )
 
     def settle(self, study: Study) -> None:
         """Wait until every worker has called this; then all workers of an island know the same.
 
         Collective over the communicator; ``IslandStudy.optimize`` ends with it.
         """
-        self._state(study).island.settle()
+        self._state(study).island.settle(self._rng)
 
     def reseed_rng(self) -> None:
         """Draw from a fresh stream from now on."""
         with self._lock:
-            self._rng = self._own_stream(None)
+            self._rng = self._stream(None, self._worker)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Breed the trial's offspring from what has arrived, and say where it comes from."""
         if is_multi_objective(study):
             return  # refused at the first parameter, as Optuna's own samplers do
         offspring = self._breed_for(study, trial)
+        exchange = STORAGE if self._shares_storage else None
         set_attributes(
-            study, trial, user_attributes(offspring), system_attributes(offspring, trial)
+            study, trial, user_attributes(offspring), system_attributes(offspring, trial, exchange)
         )
 
     def infer_relative_search_space(
@@ -229,11 +307,16 @@ class PropulateSampler(BaseSampler):
         with self._lock:
             known = self._state(study)
             known.offspring.pop(trial_id(trial), None)
+            attributes: dict[str, Any] = {}
             if state == TrialState.COMPLETE and values is not None:
                 individual = individual_of(
-                    trial, values[0], study.direction, self._archipelago.n_islands
+                    trial, study.direction, self._archipelago.n_islands, values[0]
                 )
-                known.island.born(individual, self._rng)
+                departures = known.island.born(individual, self._rng)
+                attributes = migration_attributes(departures, self._migration)
+            if isinstance(known.exchange, StorageExchange):
+                attributes |= known.exchange.outgoing()
+        set_attributes(study, trial, {}, attributes)
 
     def _offspring_of(self, study: Study, trial: FrozenTrial) -> Individual:
         with self._lock:
@@ -243,30 +326,43 @@ class PropulateSampler(BaseSampler):
     def _breed_for(self, study: Study, trial: FrozenTrial) -> Individual:
         with self._lock:
             known = self._state(study)
-            known.island.take_in()
             if self._transport is None:  # else the mates tell us
+                self._name(known, trial.number)
                 known.foreign.asked(trial.number)
-                self._join(known, study, known.foreign.finished(study))
+                self._read(known, study, known.foreign.finished(study))
+            known.island.take_in(self._rng)
             offspring = known.island.breed(self._rng)
             known.offspring[trial_id(trial)] = offspring
             return offspring
 
-    def _state(self, study: Study) -> _StudyState:
+    def _name(self, known: _StudyState, number: int) -> None:
+        """Call a worker without MPI by its first trial, so that no two processes are alike."""
+        if known.named:
+            return
+        known.named, known.island.worker = True, number
+        if isinstance(known.exchange, StorageExchange):
+            known.exchange.worker = number
+        if number > 0 and self._seed is not None:
+            self._rng = self._stream(self._seed, number)
+
+    def _state(self, study: Study, *, join: bool = True) -> _StudyState:
         with self._lock:
             states = self._states.setdefault(storage_of(study), {})
             if study_id(study) not in states:
-                known = _StudyState(self._new_island())
-                states[study_id(study)] = known
-                self._join(known, study, known.foreign.read_all(study))
+                states[study_id(study)] = known = self._new_state()
+                if join:
+                    self._read(known, study, known.foreign.read_all(study))
             return states[study_id(study)]
 
-    def _new_island(self) -> Island:
-        exchange: Exchange = LocalExchange()
+    def _new_state(self) -> _StudyState:
+        exchange: Exchange = LocalExchange.alone()
         if self._transport is not None:
-            exchange = MpiExchange(self._transport, self._n_studies)
+            exchange = MpiExchange(self._transport, self._archipelago.islands, self._n_studies)
+        elif self._shares_storage:
+            exchange = StorageExchange(self._island, self._archipelago.n_islands)
         self._n_studies += 1
-        return Island(
-            archipelago=self._archipelago,
+        island = Island(
+            index=self._island,
             worker=self._worker,
             population_size=self._population_size,
             breed=self._breed,
@@ -274,18 +370,28 @@ class PropulateSampler(BaseSampler):
             migration=self._migration,
             exchange=exchange,
         )
+        return _StudyState(island, exchange)
 
-    def _join(self, known: _StudyState, study: Study, trials: list[FrozenTrial]) -> None:
-        for trial in trials:
-            value = trial.value
-            assert value is not None
-            individual = individual_of(trial, value, study.direction, self._archipelago.n_islands)
-            if individual.island == known.island.index:
+    @property
+    def _shares_storage(self) -> bool:
+        return self._transport is None and self._archipelago.n_islands > 1
+
+    def _read(self, known: _StudyState, study: Study, trials: list[FrozenTrial]) -> None:
+        if isinstance(known.exchange, StorageExchange):
+            untold = known.exchange.read(study, trials)
+        else:
+            untold = self._individuals(study, trials)
+        for individual in untold:
+            if individual.island == self._island:
                 known.island.join(individual)
 
-    def _own_stream(self, seed: int | None) -> np.random.Generator:
+    def _individuals(self, study: Study, trials: list[FrozenTrial]) -> list[Individual]:
+        n_islands = self._archipelago.n_islands
+        return [individual_of(trial, study.direction, n_islands) for trial in complete(trials)]
+
+    def _stream(self, seed: int | None, worker: int) -> np.random.Generator:
         """Return the worker's own child of the seed, as ``SeedSequence(seed).spawn`` gives it."""
-        return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(self._worker,)))
+        return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(worker,)))
 
     def _prepare(self) -> None:
         """Set up what is not pickled."""

@@ -14,6 +14,7 @@ from optuna_propulate._optuna_compat import set_stop_flag
 from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate.exchange.launcher import comm_timeout
 from optuna_propulate.exchange.launcher import communicator
+from optuna_propulate.islands.history import summarize
 from optuna_propulate.job import Budget
 from optuna_propulate.job import Job
 from optuna_propulate.job import abort_on_uncaught
@@ -188,6 +189,25 @@ class IslandStudy(optuna.Study):
         budget.free()
         storage_of(self).remove_session()
 
+    def summary(self, top_n: int = 1) -> str:
+        """Print the best individuals of each island, how many there are, and who migrated.
+
+        Reads the study as it is; any rank may call it, and rank 0 prints.
+
+        Args:
+            top_n: How many individuals of each island are shown; at least 1.
+
+        Returns:
+            What was printed.
+
+        Raises:
+            ValueError: If ``top_n`` is below 1.
+        """
+        text = summarize(self, top_n)
+        if self._job is None or self._job.rank == 0:
+            print(text, flush=True)
+        return text
+
     def stop(self) -> None:
         """Let no rank start another trial; those under way are finished.
 
@@ -228,6 +248,8 @@ def _open_study(
     name = job.from_root(lambda: open_on_root(_opened(shared)).study_name)
     study = job.attempt(lambda: IslandStudy(name, _opened(shared), sampler, pruner))
     study._job = job
+    if isinstance(sampler, PropulateSampler):
+        job.attempt(lambda: sampler.resume(study))
     if storage is None and job.rank == 0:
         _logger.info(f"The {job.size} ranks share the study {name!r} in {DEFAULT_STORAGE}.")
     return study

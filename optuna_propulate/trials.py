@@ -29,6 +29,10 @@ ISLAND = "island"
 WORKER = "worker"
 GENERATION = "generation"
 LINEAGE = "propulate:lineage"
+MIGRATIONS = "propulate:migrations"
+NEWS = "propulate:news"
+STORAGE = "storage"
+"""The exchange of trials that carry messages; a lineage says so."""
 
 _CHECKED_AT_ONCE = 32
 
@@ -42,24 +46,40 @@ def user_attributes(offspring: Individual) -> dict[str, Any]:
     }
 
 
-def system_attributes(offspring: Individual, trial: FrozenTrial) -> dict[str, Any]:
+def system_attributes(
+    offspring: Individual, trial: FrozenTrial, exchange: str | None = None
+) -> dict[str, Any]:
     """Return the system attribute that records the lineage of a trial.
 
     Immigrants are the parents whose home is another island than the offspring's.
     """
     lineage = offspring.lineage
     operators = ("Enqueued", *lineage.operators) if is_fixed(trial) else lineage.operators
-    return {
-        LINEAGE: {
-            "operators": list(operators or ("RandomInitialization",)),
-            "parents": list(lineage.parents),
-            "immigrant_homes": [home for home in lineage.homes if home != offspring.island],
-        }
+    record: dict[str, Any] = {
+        "operators": list(operators or ("RandomInitialization",)),
+        "parents": list(lineage.parents),
+        "immigrant_homes": [home for home in lineage.homes if home != offspring.island],
     }
+    if exchange is not None:
+        record["exchange"] = exchange
+    return {LINEAGE: record}
+
+
+def island_of(trial: FrozenTrial) -> int | None:
+    """Return the island that the trial says it comes from."""
+    return _integer_attribute(trial, ISLAND)
+
+
+def worker_of(trial: FrozenTrial) -> int | None:
+    """Return the worker that the trial says evaluated it."""
+    return _integer_attribute(trial, WORKER)
 
 
 def individual_of(
-    trial: FrozenTrial, value: float, direction: StudyDirection, n_islands: int
+    trial: FrozenTrial,
+    direction: StudyDirection,
+    n_islands: int,
+    value: float | None = None,
 ) -> Individual:
     """Return a complete trial as evolution sees it.
 
@@ -67,12 +87,14 @@ def individual_of(
 
     Args:
         trial: The trial; one without our attributes is dealt out by its number.
-        value: Its objective value.
         direction: The direction of the study.
         n_islands: How many islands it can have come from.
+        value: Its objective value, where the trial does not hold it yet.
     """
+    value = trial.value if value is None else value
+    assert value is not None
     island = _integer_attribute(trial, ISLAND, n_islands)
-    worker = _integer_attribute(trial, WORKER)
+    worker = worker_of(trial)
     return Individual(
         genes={
             name: Gene(trial.params[name], distribution)
@@ -101,11 +123,11 @@ class ForeignTrials:
         self._open: dict[int, None] = {}
 
     def read_all(self, study: Study) -> list[FrozenTrial]:
-        """Read the whole study; return its complete trials and remember the unfinished ones."""
+        """Read the whole study; return its finished trials and remember the unfinished ones."""
         trials = all_trials(study)
         self._next_number = len(trials)
         self._open = {trial.number: None for trial in trials if not trial.state.is_finished()}
-        return complete(trials)
+        return [trial for trial in trials if trial.state.is_finished()]
 
     def asked(self, number: int) -> None:
         """Note a trial that was asked for here; numbers skipped before it are somebody else's."""
@@ -114,7 +136,7 @@ class ForeignTrials:
         self._next_number = max(self._next_number, number + 1)
 
     def finished(self, study: Study) -> list[FrozenTrial]:
-        """Return those foreign trials that are complete by now.
+        """Return those foreign trials that have finished by now.
 
         However many are unfinished, only a few of them are looked at, the others at later calls.
         """
@@ -122,15 +144,16 @@ class ForeignTrials:
         trials = []
         for number in looked_at:
             del self._open[number]
-            trial = _found(study, number)
+            trial = found(study, number)
             if trial is not None and trial.state.is_finished():
                 trials.append(trial)
             else:
                 self._open[number] = None
-        return complete(trials)
+        return trials
 
 
-def _found(study: Study, number: int) -> FrozenTrial | None:
+def found(study: Study, number: int) -> FrozenTrial | None:
+    """Return the trial with this number, or ``None`` if it cannot be read yet."""
     try:
         return trial_by_number(study, number)
     except KeyError:  # counted by the storage already, but not to be read yet

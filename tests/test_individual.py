@@ -31,15 +31,15 @@ def test_an_individual_has_no_room_for_other_attributes() -> None:
 def test_an_individual_begins_unevaluated_and_without_ancestors() -> None:
     individual = Individual(genes={})
     assert individual.loss == math.inf
-    assert individual.identity == (UNNUMBERED, NO_WORKER)
+    assert individual.rank_key[2:] == (UNNUMBERED, NO_WORKER)
     assert individual.generation == 0
     assert individual.lineage == Lineage((), (), ())
 
 
 def test_trials_of_two_workers_with_one_number_are_different() -> None:
     assert (
-        Individual(genes={}, number=3, worker=0).identity
-        != Individual(genes={}, number=3, worker=1).identity
+        Individual(genes={}, number=3, worker=0).rank_key
+        != Individual(genes={}, number=3, worker=1).rank_key
     )
 
 

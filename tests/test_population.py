@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,97 +11,103 @@ from optuna_propulate.individual import Individual
 from optuna_propulate.population import Population
 
 
+Changes = list[tuple[bool, Individual]]
+
 arrivals = st.lists(evaluated(), max_size=30)
-capacities = st.integers(1, 12)
 
 
-def filled(capacity: int, individuals: list[Individual]) -> Population:
-    population = Population(capacity)
-    for individual in individuals:
-        population.add(individual)
+@st.composite
+def changes(draw: st.DrawFn) -> Changes:
+    """Draw additions and removals of a few individuals, each several times, in any order."""
+    individuals = draw(st.lists(evaluated(), max_size=8))
+    if not individuals:
+        return []
+    return draw(st.lists(st.tuples(st.booleans(), st.sampled_from(individuals)), max_size=40))
+
+
+def changed(steps: Changes) -> Population:
+    population = Population()
+    for added, individual in steps:
+        if added:
+            population.add(individual)
+        else:
+            population.remove(individual.rank_key)
     return population
 
 
-def best_of(individuals: list[Individual], n: int) -> list[Individual]:
-    """Return the best n different individuals, by sorting: the model of a population."""
-    different = {individual.identity: individual for individual in individuals}
-    return sorted(different.values(), key=lambda individual: individual.rank_key)[:n]
+def members(steps: Changes) -> list[Individual]:
+    """Return what was added more often than removed, by counting: the model of a population."""
+    balance = Counter[tuple]()
+    for added, individual in steps:
+        balance[individual.rank_key] += 1 if added else -1
+    different = {individual.rank_key: individual for _, individual in steps}
+    return [different[key] for key in sorted(different) if balance[key] >= 1]
 
 
-@given(capacities, arrivals)
-def test_a_population_keeps_exactly_its_best(capacity: int, individuals: list[Individual]) -> None:
-    assert list(filled(capacity, individuals)) == best_of(individuals, capacity)
+@given(changes())
+def test_a_population_holds_what_was_added_more_often_than_removed(steps: Changes) -> None:
+    population = changed(steps)
+    assert list(population) == members(steps)
+    assert len(population) == len(members(steps))
 
 
-@given(st.data(), capacities, arrivals)
-def test_the_order_of_arrival_does_not_matter(
-    data: st.DataObject, capacity: int, individuals: list[Individual]
+@given(st.data(), changes())
+def test_the_order_of_additions_and_removals_does_not_matter(
+    data: st.DataObject, steps: Changes
 ) -> None:
-    shuffled = data.draw(st.permutations(individuals))
-    assert list(filled(capacity, shuffled)) == list(filled(capacity, individuals))
+    shuffled = data.draw(st.permutations(steps))
+    assert list(changed(shuffled)) == list(changed(steps))
 
 
-@given(capacities, arrivals)
-def test_a_population_never_exceeds_its_capacity(
-    capacity: int, individuals: list[Individual]
-) -> None:
-    population = Population(capacity)
-    for individual in individuals:
-        population.add(individual)
-        assert len(population) == len(list(population)) <= capacity
+@given(changes())
+def test_what_is_gone_takes_no_memory(steps: Changes) -> None:
+    population = changed([*steps, *((not added, individual) for added, individual in steps)])
+    assert not len(population)
+    assert not population._balance
+    assert not population._members
+    assert not population._keys
 
 
-@given(capacities, arrivals, evaluated())
-def test_add_tells_whether_the_individual_became_a_member(
-    capacity: int, individuals: list[Individual], newcomer: Individual
-) -> None:
-    population = filled(capacity, individuals)
-    before = list(population)
-    became_member = population.add(newcomer)
-    assert became_member is (newcomer not in before and newcomer in list(population))
-    assert became_member is (list(population) != before)
+@given(changes(), st.integers(0, 15))
+def test_best_gives_the_first_members(steps: Changes, n: int) -> None:
+    assert changed(steps).best(n) == members(steps)[:n]
 
 
-@given(capacities, arrivals)
-def test_what_was_heard_twice_is_held_once(capacity: int, individuals: list[Individual]) -> None:
-    population = filled(capacity, individuals)
-    before = list(population)
-    assert not any(population.add(individual) for individual in individuals)
-    assert list(population) == before
+@given(changes(), evaluated())
+def test_a_rank_is_the_number_of_better_members(steps: Changes, other: Individual) -> None:
+    better = [member for member in members(steps) if member.rank_key < other.rank_key]
+    assert changed(steps).rank(other.rank_key) == len(better)
 
 
-@given(capacities, arrivals, arrivals)
-def test_merging_two_populations_loses_none_of_the_best(
-    capacity: int, here: list[Individual], there: list[Individual]
-) -> None:
-    merged = filled(capacity, list(filled(capacity, here)) + list(filled(capacity, there)))
-    assert list(merged) == best_of(here + there, capacity)
-
-
-@given(capacities, arrivals, st.integers(0, 15))
-def test_best_gives_the_first_members(
-    capacity: int, individuals: list[Individual], n: int
-) -> None:
-    assert filled(capacity, individuals).best(n) == best_of(individuals, min(n, capacity))
+@given(changes())
+def test_membership_and_the_worst_agree_with_the_order(steps: Changes) -> None:
+    population = changed(steps)
+    held = {member.rank_key for member in population}
+    assert all((i.rank_key in population) == (i.rank_key in held) for _, i in steps)
+    if held:
+        assert population.worst().rank_key == max(held)
+    else:
+        with pytest.raises(IndexError):
+            population.worst()
 
 
 def test_whoever_asks_for_the_best_cannot_change_the_population() -> None:
-    population = filled(3, [Individual(genes={}, loss=float(i), number=i) for i in range(3)])
+    population = changed([(True, Individual({}, loss=float(i), number=i)) for i in range(3)])
     population.best(3).clear()
     assert len(population.best(3)) == 3
 
 
 def test_trials_of_two_workers_with_one_number_are_both_kept() -> None:
     twins = [Individual(genes={}, loss=1.0, number=5, worker=worker) for worker in (0, 1)]
-    assert list(filled(5, twins)) == twins
+    assert list(changed([(True, twin) for twin in twins])) == twins
 
 
 def test_the_very_individual_added_is_held() -> None:
     individual = Individual(genes={}, loss=1.0, number=5)
-    assert filled(5, [individual]).best(1)[0] is individual
+    assert changed([(True, individual)]).best(1)[0] is individual
 
 
-@pytest.mark.parametrize("capacity", [0, -1])
-def test_a_population_without_room_is_refused(capacity: int) -> None:
-    with pytest.raises(ValueError, match=f"capacity.*{capacity}"):
-        Population(capacity)
+def test_a_removal_may_come_before_its_addition() -> None:
+    individual = Individual(genes={}, loss=1.0, number=5)
+    assert not len(changed([(False, individual), (True, individual)]))
+    assert len(changed([(False, individual), (True, individual), (True, individual)])) == 1

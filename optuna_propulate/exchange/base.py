@@ -1,33 +1,104 @@
-"""What an exchange is: it carries individuals between workers."""
+"""What workers tell each other, and what an exchange is: it carries that."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from typing import Protocol
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
     from collections.abc import Sequence
 
+    import numpy as np
+
     from optuna_propulate.individual import Individual
+    from optuna_propulate.individual import RankKey
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Events on an island, told by the worker that owns the individuals to all its mates.
+
+    Args:
+        added: The individuals that are active there and were not, or were not told of.
+        removed: The keys of those that were told of before, and no longer count: they left,
+            were replaced, or are nowhere near the breeding pool.
+    """
+
+    added: tuple[Individual, ...] = ()
+    removed: tuple[RankKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Migrants:
+    """Individuals that travel to another island, told to the one worker that will own them.
+
+    Args:
+        individuals: The migrants.
+        told: Whether the owner's mates have heard of them already.
+    """
+
+    individuals: tuple[Individual, ...]
+    told: bool = False
+
+
+Message = News | Migrants
 
 
 class Exchange(Protocol):
-    """Carries individuals between the workers of a job.
+    """Carries messages between the workers of a job; each arrives once, in any order."""
 
-    What is sent arrives once at each addressee, in any order. The order of calls is free, except
-    that nothing may be sent after ``settle``, until ``settle`` has returned on every worker.
-    """
-
-    def send(self, individuals: Sequence[Individual], workers: Iterable[int]) -> None:
-        """Send copies of the individuals to each of the workers; never waits for them."""
+    @property
+    def n_workers(self) -> int:
+        """How many workers this worker's island has, itself included."""
         ...
 
-    def receive(self) -> list[Individual]:
+    def publish(self, news: News) -> None:
+        """Tell all mates on this worker's island; never waits for them."""
+        ...
+
+    def pick(self, island: int, rng: np.random.Generator) -> int | None:
+        """Choose who on another island owns the next migrants; ``None`` if nobody is there."""
+        ...
+
+    def dispatch(self, migrants: Migrants, worker: int) -> None:
+        """Send migrants to a worker that was picked; never waits for it."""
+        ...
+
+    def receive(self) -> Sequence[Message]:
         """Return what has arrived since the last call; never waits."""
         ...
 
-    def settle(self) -> None:
-        """Wait until every worker has called this and all that was sent has arrived."""
+    def settle(self, take_in: Callable[[], None]) -> None:
+        """Wait until every worker has called this and all that was sent has been taken in.
+
+        Args:
+            take_in: Receives what has arrived; called repeatedly, and may send.
+        """
         ...
+
+
+class Workers:
+    """The workers of all islands, where these are known from the start.
+
+    Args:
+        islands: The workers of each island.
+        worker: The worker whose view this is.
+    """
+
+    def __init__(self, islands: Sequence[range], worker: int) -> None:
+        self._islands = islands
+        home = next(workers for workers in islands if worker in workers)
+        self.mates = [mate for mate in home if mate != worker]
+
+    @property
+    def n_workers(self) -> int:
+        """How many workers this worker's island has, itself included."""
+        return len(self.mates) + 1
+
+    def pick(self, island: int, rng: np.random.Generator) -> int:
+        """Choose one of the workers of an island, each equally likely."""
+        workers = self._islands[island]
+        return workers[int(rng.integers(len(workers)))]

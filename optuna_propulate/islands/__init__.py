@@ -2,9 +2,23 @@
 
 from optuna_propulate.islands.archipelago import Archipelago
 from optuna_propulate.islands.archipelago import settle_workers
+from optuna_propulate.islands.history import MigrationRecord
+from optuna_propulate.islands.history import migrations
+from optuna_propulate.islands.island import Departure
 from optuna_propulate.islands.island import Island
+from optuna_propulate.islands.migration import Migration
 from optuna_propulate.islands.migration import Pollination
 from optuna_propulate.islands.topology import resolve_topology
 
 
-__all__ = ["Archipelago", "Island", "Pollination", "resolve_topology", "settle_workers"]
+__all__ = [
+    "Archipelago",
+    "Departure",
+    "Island",
+    "Migration",
+    "MigrationRecord",
+    "Pollination",
+    "migrations",
+    "resolve_topology",
+    "settle_workers",
+]

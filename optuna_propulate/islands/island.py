@@ -2,88 +2,287 @@
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from optuna_propulate.exchange.base import Migrants
+from optuna_propulate.exchange.base import News
 from optuna_propulate.individual import Individual
+from optuna_propulate.islands.holdings import Holdings
+from optuna_propulate.islands.migration import Migration
 from optuna_propulate.population import Population
 
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
     from optuna_propulate.exchange.base import Exchange
-    from optuna_propulate.islands.archipelago import Archipelago
-    from optuna_propulate.islands.migration import Pollination
+    from optuna_propulate.individual import RankKey
+    from optuna_propulate.islands.migration import MigrationPolicy
     from optuna_propulate.operators import Operator
 
 
-class Island:
-    """Holds the population of one worker's island, kept up to date through an exchange.
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """Individuals that left for another island after an evaluation.
 
     Args:
-        archipelago: Who lives where.
+        individuals: The migrants.
+        island: Where they go.
+        worker: Who owns them there.
+    """
+
+    individuals: tuple[Individual, ...]
+    island: int
+    worker: int
+
+
+@dataclass
+class Tally:
+    """How many events one worker has issued: its share of its island's.
+
+    Args:
+        born: Individuals evaluated or resumed here.
+        arrived: Immigrants that this worker owns or owned.
+        turned_away: Copies that changed nothing on arrival.
+        departed: Emigrants that left for good.
+        replaced: Individuals given up for immigrants.
+        owed: Individuals still to be given up for immigrants.
+    """
+
+    born: int = 0
+    arrived: int = 0
+    turned_away: int = 0
+    departed: int = 0
+    replaced: int = 0
+    owed: int = 0
+
+
+class Island:
+    """Holds what one worker knows of its island, kept up to date through an exchange.
+
+    What workers tell each other are events: an individual is active here from now on (it was
+    born, or arrived), or it is not any longer (it left, or was replaced). Each is issued once, by
+    the worker that owns the individual, and what a worker knows is the union of the events that
+    it heard of, in whatever order.
+
+    An owner tells of an individual only if it belongs into the breeding pool, the best
+    ``population_size`` that it knows; the others are its reserves, told when the pool shrinks.
+    So when all messages have arrived, every worker knows the same pool, that of all events: the
+    best individual that some owner has not told of is worse than ``population_size`` others that
+    it knows, and these are told already, or they would be better ones not told of.
+
+    Args:
+        index: The island's number.
         worker: The worker whose view this is.
-        population_size: The size of the breeding pool; nothing more is kept.
+        population_size: The size of the breeding pool.
         breed: Maps the breeding pool to offspring.
         topology: How many migrants go from island to island, shape ``(n_islands, n_islands)``.
         migration: Who migrates, and when.
-        exchange: Carries individuals to and from the other workers.
+        exchange: Carries messages to and from the other workers.
     """
 
     def __init__(
         self,
         *,
-        archipelago: Archipelago,
+        index: int,
         worker: int,
         population_size: int,
         breed: Operator,
         topology: NDArray[np.int64],
-        migration: Pollination,
+        migration: MigrationPolicy,
         exchange: Exchange,
     ) -> None:
-        self.index = archipelago.island_of(worker)
+        self.index = index
         self.worker = worker
-        self.population = Population(population_size)
+        self.tally = Tally()
+        self._size = population_size
         self._breed = breed
         self._migration = migration
         self._exchange = exchange
-        self._mates = [mate for mate in archipelago.workers_of(self.index) if mate != worker]
+        self._known = Population()
+        self._own = Holdings(population_size)
+        self._joined = Population()
+        self._withdrawn: list[RankKey] = []  # what the mates need to be told some time
+        self._newcomers: deque[RankKey] = deque()  # immigrants for whom nobody has made room
         self._destinations = [
-            (archipelago.workers_of(target), int(n_migrants))
-            for target, n_migrants in enumerate(topology[self.index])
+            (target, int(n_migrants))
+            for target, n_migrants in enumerate(topology[index])
             if n_migrants > 0
         ]
 
-    def take_in(self) -> None:
-        """Add to the population what has arrived; never waits."""
-        for individual in self._exchange.receive():
-            self.population.add(individual)
+    @property
+    def breeding_pool(self) -> list[Individual]:
+        """The best active individuals that this worker knows of, best first."""
+        return self._known.best(self._size)
+
+    @property
+    def n_known(self) -> int:
+        """How many individuals this worker keeps in memory."""
+        return len(self._known)
+
+    def take_in(self, rng: np.random.Generator) -> None:
+        """Take in what has arrived; never waits."""
+        removed: list[RankKey] = []
+        for message in self._exchange.receive():
+            if isinstance(message, News):
+                for individual in message.added:
+                    self._known.add(individual)
+                for key in message.removed:
+                    self._known.remove(key)
+            else:
+                removed += self._arrive(message, rng)
+        self._tell(removed)
 
     def join(self, individual: Individual) -> None:
-        """Add an individual that every worker of the island learns of by itself."""
-        self.population.add(individual)
+        """Add an individual that nobody owns, and every worker here learns of by itself.
+
+        As nobody can give them up, the best ``population_size`` of them are all that it takes.
+        """
+        for population in (self._joined, self._known):
+            population.add(individual)
+        if len(self._joined) > self._size:
+            worst = self._joined.worst().rank_key
+            for population in (self._joined, self._known):
+                population.remove(worst)
+
+    def resume(self, individuals: Sequence[Individual]) -> None:
+        """Own individuals of an earlier run."""
+        for individual in individuals:
+            self._add(individual)
+        self.tally.born += len(individuals)
+        self._tell()
 
     def breed(self, rng: np.random.Generator) -> Individual:
         """Return an offspring of the breeding pool; one without genes if the pool is empty."""
-        children = self._breed(self.population.best(self.population.capacity), rng)
+        children = self._breed(self.breeding_pool, rng)
         child = children[0] if len(children) else Individual(genes={})
         return replace(child, island=self.index, worker=self.worker)
 
-    def born(self, individual: Individual, rng: np.random.Generator) -> None:
-        """Add an individual that was evaluated here, tell the mates, perhaps send migrants."""
-        self.population.add(individual)
-        self._exchange.send([individual], self._mates)
-        if self._destinations and self._migration.departs(rng):
-            self._send_migrants(rng)
+    def born(self, individual: Individual, rng: np.random.Generator) -> list[Departure]:
+        """Add an individual that was evaluated here, tell the mates, perhaps send migrants.
 
-    def settle(self) -> None:
-        """Wait until every worker has finished and every message has arrived, then take it in."""
-        self._exchange.settle()
-        self.take_in()
+        Returns:
+            Who left, and where to.
+        """
+        self.tally.born += 1
+        self._add(individual)
+        removed = self._make_room(rng)
+        departures = self._depart(rng) if self._departs(rng) else []
+        if isinstance(self._migration, Migration):
+            removed += self._retire(departures)
+        self._tell(removed)
+        for departure in departures:
+            self._exchange.dispatch(Migrants(departure.individuals), departure.worker)
+        return departures
 
-    def _send_migrants(self, rng: np.random.Generator) -> None:
-        pool = self.population.best(self.population.capacity)
-        for workers, n_migrants in self._destinations:
-            self._exchange.send(self._migration.select(pool, n_migrants, rng), workers)
+    def settle(self, rng: np.random.Generator) -> None:
+        """Wait until every worker has finished and all messages have arrived, and take them in."""
+        self._exchange.settle(lambda: self.take_in(rng))
+
+    def _add(self, individual: Individual, *, told: bool = False) -> None:
+        self._known.add(individual)
+        self._own.add(individual, offered=told)
+        for key, offered in self._own.overflow():
+            self._known.remove(key)
+            if offered:
+                self._withdrawn.append(key)
+
+    def _departs(self, rng: np.random.Generator) -> bool:
+        if not self._destinations:
+            return False  # without a draw, as an island on its own would
+        return bool(rng.random() < self._migration.probability / self._exchange.n_workers)
+
+    def _depart(self, rng: np.random.Generator) -> list[Departure]:
+        leaving = isinstance(self._migration, Migration)
+        n_spare = self._own.n_spare
+        candidates = list(self._own) if leaving else self.breeding_pool
+        departures = []
+        for island, n_migrants in self._destinations:
+            worker = self._exchange.pick(island, rng)
+            fit = candidates if leaving else [c for c in candidates if c.island != island]
+            n_migrants = min(n_migrants, n_spare) if leaving else n_migrants
+            if worker is None or not fit or n_migrants == 0:
+                continue
+            migrants = tuple(self._migration.emigrants(n_migrants)(fit, rng))
+            departures.append(Departure(migrants, island, worker))
+            if leaving:
+                gone = {migrant.rank_key for migrant in migrants}
+                candidates = [c for c in candidates if c.rank_key not in gone]
+                n_spare -= len(migrants)
+        return departures
+
+    def _retire(self, departures: list[Departure]) -> list[RankKey]:
+        gone = [migrant.rank_key for there in departures for migrant in there.individuals]
+        self.tally.departed += len(gone)
+        return [key for key in gone if self._give_up(key)]
+
+    def _arrive(self, message: Migrants, rng: np.random.Generator) -> list[RankKey]:
+        pollinated = not isinstance(self._migration, Migration)
+        for migrant in message.individuals:
+            key = migrant.rank_key
+            if (
+                pollinated
+                and not message.told
+                and (key in self._known or not self._own.keeps(key))
+            ):
+                self.tally.turned_away += 1
+                continue
+            self.tally.arrived += 1
+            self._add(migrant, told=message.told)
+            if pollinated:
+                self._newcomers.append(key)
+        return self._make_room(rng)
+
+    def _make_room(self, rng: np.random.Generator) -> list[RankKey]:
+        """Give up one individual for each immigrant that came; one without is not given up.
+
+        Returns:
+            The keys of those that the mates know of.
+        """
+        removed = []
+        while self._newcomers and self._own.n_spare > 0:
+            settled = set(self._newcomers)
+            fit = [individual for individual in self._own if individual.rank_key not in settled]
+            if not fit:
+                break
+            n_owed = min(len(self._newcomers), len(fit), self._own.n_spare)
+            assert not isinstance(self._migration, Migration)
+            for individual in self._migration.immigrants(n_owed)(fit, rng):
+                self._newcomers.popleft()
+                self.tally.replaced += 1
+                if self._give_up(individual.rank_key):
+                    removed.append(individual.rank_key)
+        self.tally.owed = len(self._newcomers)
+        return removed
+
+    def _give_up(self, key: RankKey) -> bool:
+        self._known.remove(key)
+        return self._own.give_up(key)
+
+    def _matters(self, reserve: Individual) -> bool:
+        """Tell whether the mates must know of an individual: whether it is in the pool."""
+        return self._known.rank(reserve.rank_key) < self._size
+
+    def _tell(self, removed: Sequence[RankKey] = ()) -> None:
+        """Tell the mates of reserves that belong into the breeding pool, and of ``removed``."""
+        added = []
+        while (reserve := self._own.best_reserve) is not None:
+            if not self._matters(reserve):
+                break
+            self._own.offer(reserve)
+            added.append(reserve)
+        if not added and not removed:
+            return
+        while (last := self._own.worst_offered) is not None:
+            if self._known.rank(last.rank_key) < 2 * self._size:
+                break
+            self._own.withdraw(last)
+            self._withdrawn.append(last.rank_key)
+        self._exchange.publish(News(tuple(added), (*removed, *self._withdrawn)))
+        self._withdrawn.clear()

@@ -42,11 +42,7 @@ def default_operator(
     Reference:
         Taubert et al., ISC 2023, arXiv:2301.08713, and ``get_default_propagator`` there.
     """
-    if population_size < 2:
-        raise ValueError(f"population_size must be at least 2, but got {population_size}.")
-    check_probability("crossover_probability", crossover_probability)
-    check_probability("mutation_probability", mutation_probability)
-    check_probability("random_probability", random_probability)
+    _check(population_size, crossover_probability, mutation_probability, random_probability)
     return WarmUp(
         population_size,
         Pipeline(
@@ -58,3 +54,57 @@ def default_operator(
             RandomInitialization(probability=random_probability),
         ),
     )
+
+
+def propulate_defaults(
+    population_size: int,
+    *,
+    crossover_probability: float = 0.7,
+    mutation_probability: float = 0.4,
+    random_probability: float = 0.1,
+    sigma_factor: float = 0.05,
+) -> Operator:
+    """Return operators with the semantics of Propulate 1.2's ``get_default_propagator``.
+
+    They differ from ``default_operator`` in two points: parents are always crossed, with
+    ``crossover_probability`` as the first parent's share of the genes, and the interval mutation
+    always happens. For comparisons with the package; steps are on the unit interval here too.
+
+    Args:
+        population_size: The size of the breeding pool; random individuals until it is full.
+        crossover_probability: How likely a gene comes from the first parent, in [0, 1].
+        mutation_probability: How likely one gene is drawn anew, in [0, 1].
+        random_probability: How likely an offspring is replaced by a random one, in [0, 1].
+        sigma_factor: Standard deviation of a step as a fraction of the range; above 0.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Reference:
+        ``propulate.utils.get_default_propagator`` of the package propulate 1.2.2.
+    """
+    _check(population_size, crossover_probability, mutation_probability, random_probability)
+    return WarmUp(
+        population_size,
+        Pipeline(
+            SelectBest(population_size),
+            SelectUniform(2),
+            UniformCrossover(probability=1.0, parent_share=crossover_probability),
+            PointMutation(probability=mutation_probability),
+            IntervalMutation(probability=1.0, sigma_factor=sigma_factor),
+            RandomInitialization(probability=random_probability),
+        ),
+    )
+
+
+def _check(
+    population_size: int,
+    crossover_probability: float,
+    mutation_probability: float,
+    random_probability: float,
+) -> None:
+    if population_size < 2:
+        raise ValueError(f"population_size must be at least 2, but got {population_size}.")
+    check_probability("crossover_probability", crossover_probability)
+    check_probability("mutation_probability", mutation_probability)
+    check_probability("random_probability", random_probability)

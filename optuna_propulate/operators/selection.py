@@ -25,12 +25,64 @@ class SelectBest:
     n: int
 
     def __post_init__(self) -> None:
-        _check_count(self.n)
+        _check_count("n", self.n)
 
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
     ) -> Sequence[Individual]:
         return sorted(individuals, key=lambda individual: individual.rank_key)[: self.n]
+
+
+@dataclass(frozen=True)
+class SelectWorst:
+    """Keeps the worst ``n`` individuals, worst first; all of them if there are fewer.
+
+    Raises:
+        ValueError: If ``n`` is below 1.
+    """
+
+    n: int
+
+    def __post_init__(self) -> None:
+        _check_count("n", self.n)
+
+    def __call__(
+        self, individuals: Sequence[Individual], rng: np.random.Generator
+    ) -> Sequence[Individual]:
+        return SelectBest(len(individuals) or 1)(individuals, rng)[::-1][: self.n]
+
+
+@dataclass(frozen=True)
+class SelectTournament:
+    """Draws ``n`` different individuals by tournament; all of them if there are fewer.
+
+    Each place goes to the best of ``size`` individuals, drawn uniformly from those not selected
+    yet.
+
+    Raises:
+        ValueError: If ``n`` or ``size`` is below 1.
+
+    Reference:
+        Goldberg and Deb, A comparative analysis of selection schemes used in genetic algorithms,
+        FOGA 1991.
+    """
+
+    n: int
+    size: int = 2
+
+    def __post_init__(self) -> None:
+        _check_count("n", self.n)
+        _check_count("size", self.size)
+
+    def __call__(
+        self, individuals: Sequence[Individual], rng: np.random.Generator
+    ) -> Sequence[Individual]:
+        ranked = list(SelectBest(len(individuals) or 1)(individuals, rng))
+        selected: list[Individual] = []
+        while ranked and len(selected) < self.n:
+            entrants = rng.permutation(len(ranked))[: self.size]
+            selected.append(ranked.pop(int(entrants.min())))
+        return selected
 
 
 @dataclass(frozen=True)
@@ -44,7 +96,7 @@ class SelectUniform:
     n: int
 
     def __post_init__(self) -> None:
-        _check_count(self.n)
+        _check_count("n", self.n)
 
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
@@ -53,6 +105,6 @@ class SelectUniform:
         return [individuals[index] for index in chosen.tolist()]
 
 
-def _check_count(n: int) -> None:
-    if n < 1:
-        raise ValueError(f"n must be at least 1, but got {n}.")
+def _check_count(name: str, count: int) -> None:
+    if count < 1:
+        raise ValueError(f"{name} must be at least 1, but got {count}.")

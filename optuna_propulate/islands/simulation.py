@@ -1,0 +1,142 @@
+"""An archipelago in one process, on a virtual clock: for tests, benchmarks and pictures."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from optuna_propulate.exchange.local import Network
+from optuna_propulate.exchange.local import no_delay
+from optuna_propulate.genes import Gene
+from optuna_propulate.genes import from_unit
+from optuna_propulate.islands.island import Island
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Mapping
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from optuna.distributions import BaseDistribution
+
+    from optuna_propulate.individual import Individual
+    from optuna_propulate.islands.archipelago import Archipelago
+    from optuna_propulate.islands.island import Departure
+    from optuna_propulate.islands.migration import MigrationPolicy
+    from optuna_propulate.operators import Operator
+
+
+def worker_streams(seed: int, n_workers: int) -> list[np.random.Generator]:
+    """Return the generator that each worker of a job with this seed draws from."""
+    return [
+        np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(worker,)))
+        for worker in range(n_workers)
+    ]
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What happened in a simulated run.
+
+    Args:
+        network: What carried the messages.
+        islands: What each worker knows at the end.
+        births: The individuals, in the order of their evaluations' ends.
+        departures: The time of each migration with the island that it left from.
+    """
+
+    network: Network
+    islands: list[Island]
+    births: list[Individual] = field(default_factory=list)
+    departures: list[tuple[float, int, Departure]] = field(default_factory=list)
+
+
+def simulate(
+    archipelago: Archipelago,
+    *,
+    n_trials: int,
+    space: Mapping[str, BaseDistribution],
+    objective: Callable[[Mapping[str, Gene]], float],
+    duration: Callable[[int], float],
+    breed: Operator,
+    topology: NDArray[np.int64],
+    migration: MigrationPolicy,
+    population_size: int,
+    streams: Sequence[np.random.Generator],
+    delay: Callable[[int, int], float] = no_delay,
+    island_type: type[Island] = Island,
+) -> Simulation:
+    """Run workers side by side on a virtual clock; the same arguments give the same run.
+
+    As in a study, trials are numbered in the order in which they start.
+
+    Args:
+        archipelago: Who lives where; hundreds of workers are fine.
+        n_trials: How many trials all workers together evaluate.
+        space: The distribution of each parameter.
+        objective: Called with the genes by name; returns the loss.
+        duration: Called with a worker; returns how long its next evaluation takes.
+        breed: Maps the breeding pool to offspring.
+        topology: How many migrants go from island to island, shape ``(n_islands, n_islands)``.
+        migration: Who migrates, and when.
+        population_size: The size of the breeding pool.
+        streams: What each worker draws from, such as ``worker_streams`` returns.
+        delay: Called with sender and receiver; returns how long a message travels.
+        island_type: What the workers see of their island.
+
+    Returns:
+        The run, settled: nothing is in flight any more.
+    """
+    n_workers = sum(archipelago.sizes)
+    network = Network(archipelago.islands, delay)
+    run = Simulation(
+        network,
+        [
+            island_type(
+                index=archipelago.island_of(worker),
+                worker=worker,
+                population_size=population_size,
+                breed=breed,
+                topology=topology,
+                migration=migration,
+                exchange=network.exchange(worker),
+            )
+            for worker in range(n_workers)
+        ],
+    )
+    under_way: list[tuple[float, int, Individual]] = []  # end, number, individual
+    n_started = 0
+
+    def start(worker: int) -> None:
+        nonlocal n_started
+        island, rng = run.islands[worker], streams[worker]
+        island.take_in(rng)
+        child = island.breed(rng)
+        genes = {
+            name: child.genes.get(name)
+            or Gene(from_unit(rng.random(), distribution), distribution)
+            for name, distribution in space.items()
+        }
+        end = network.now + duration(worker)
+        heapq.heappush(under_way, (end, n_started, replace(child, genes=genes, number=n_started)))
+        n_started += 1
+
+    for worker in range(min(n_workers, n_trials)):
+        start(worker)
+    while under_way:
+        network.now, _, child = heapq.heappop(under_way)
+        born = replace(child, loss=objective(child.genes))
+        run.births.append(born)
+        departures = run.islands[born.worker].born(born, streams[born.worker])
+        run.departures.extend((network.now, born.island, departure) for departure in departures)
+        if n_started < n_trials:
+            start(born.worker)
+    for island, rng in zip(run.islands, streams, strict=True):
+        island.settle(rng)
+    return run

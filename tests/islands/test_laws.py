@@ -1,0 +1,237 @@
+"""The laws of the archipelago, on a virtual clock: any archipelago, any delay, any order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution
+
+from optuna_propulate.islands import Archipelago
+from optuna_propulate.islands import Island
+from optuna_propulate.islands import Migration
+from optuna_propulate.islands import Pollination
+from optuna_propulate.islands import resolve_topology
+from optuna_propulate.islands.simulation import Simulation
+from optuna_propulate.islands.simulation import simulate
+from optuna_propulate.islands.simulation import worker_streams
+from optuna_propulate.operators import SelectBest
+from optuna_propulate.operators import SelectTournament
+from optuna_propulate.operators import SelectUniform
+from optuna_propulate.operators import SelectWorst
+
+
+if TYPE_CHECKING:
+    from optuna_propulate.individual import Individual
+    from optuna_propulate.individual import RankKey
+
+PLANE = {"x": FloatDistribution(-5, 5), "y": FloatDistribution(-5, 5)}
+
+selections = st.sampled_from([SelectBest, SelectWorst, SelectUniform, SelectTournament])
+probabilities = st.sampled_from([0.05, 0.5, 1.0])
+policies = st.builds(Migration, probabilities, selections) | st.builds(
+    Pollination, probabilities, selections, selections
+)
+
+
+class Witness(Island):
+    """An island that writes down what it issues: who is active from now on, and who no longer."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.active = Counter[Any]()
+        self.individuals: dict[RankKey, Individual] = {}
+
+    def _add(self, individual: Individual, *, told: bool = False) -> None:
+        self.active[individual.rank_key] += 1
+        self.individuals[individual.rank_key] = individual
+        super()._add(individual, told=told)
+
+    def _give_up(self, key: RankKey) -> bool:
+        self.active[key] -= 1
+        return super()._give_up(key)
+
+
+def evaluations(seed: int, drift: float, n_losses: int) -> Any:
+    """Return an objective whose losses tie now and then, and get better or worse in time."""
+    rng = np.random.default_rng(seed)
+    progress = iter(np.arange(0.0, 1e9 * abs(drift), abs(drift)) if False else iter(int, 1))
+    count = 0
+
+    def objective(genes: object) -> float:
+        nonlocal count
+        next(progress)
+        count += 1
+        return float(rng.integers(n_losses)) + drift * count
+
+    return objective
+
+
+def exponential(seed: int, mean: float) -> Any:
+    rng = np.random.default_rng(seed)
+    return lambda *workers: float(rng.exponential(mean)) if mean else 0.0
+
+
+def run(
+    sizes: tuple[int, ...],
+    topology: Any,
+    policy: Migration | Pollination,
+    *,
+    n_trials: int,
+    population_size: int,
+    seed: int = 0,
+    drift: float = 0.0,
+    mean_delay: float = 1.0,
+    n_losses: int = 1000,
+) -> Simulation:
+    archipelago = Archipelago(sizes)
+    return simulate(
+        archipelago,
+        n_trials=n_trials,
+        space={},
+        objective=evaluations(seed, drift, n_losses),
+        duration=exponential(seed + 1, 1.0),
+        breed=lambda pool, rng: [],
+        topology=resolve_topology(topology, archipelago.n_islands),
+        migration=policy,
+        population_size=population_size,
+        streams=worker_streams(seed, sum(sizes)),
+        delay=exponential(seed + 2, mean_delay),
+        island_type=Witness,
+    )
+
+
+def workers_by_island(finished: Simulation) -> dict[int, list[Witness]]:
+    by_island: dict[int, list[Witness]] = {}
+    for view in finished.islands:
+        assert isinstance(view, Witness)
+        by_island.setdefault(view.index, []).append(view)
+    return by_island
+
+
+def total(views: list[Witness], name: str) -> int:
+    return sum(getattr(view.tally, name) for view in views)
+
+
+def check_laws(
+    finished: Simulation, policy: Migration | Pollination, n_trials: int, population_size: int
+) -> None:
+    by_island = workers_by_island(finished)
+    migrants = [(origin, there) for _, origin, there in finished.departures]
+
+    # 1: none is lost or invented
+    born = Counter(individual.number for individual in finished.births)
+    assert born == Counter(range(n_trials))
+    for island, views in by_island.items():
+        assert total(views, "born") == sum(i.island == island for i in finished.births)
+
+    active: dict[int, Counter[Any]] = {}
+    for island, views in by_island.items():
+        active[island] = Counter()
+        known: dict[Any, Individual] = {}
+        for view in views:
+            active[island].update(view.active)
+            known |= view.individuals
+        assert min(active[island].values(), default=0) >= 0
+
+        # 2: every worker holds the pool that follows from all events in one place
+        here = sorted(key for key, count in active[island].items() if count > 0)
+        replayed = [known[key] for key in here[:population_size]]
+        for view in views:
+            assert view.breeding_pool == replayed
+
+    # 3: where everybody is
+    if isinstance(policy, Migration):
+        everywhere = sum(active.values(), Counter())
+        assert everywhere == Counter(individual.rank_key for individual in finished.births)
+        stays = Counter((i.rank_key, i.island) for i in finished.births)
+        for origin, there in migrants:
+            for individual in there.individuals:
+                stays[individual.rank_key, there.island] += 1
+                stays[individual.rank_key, origin] -= 1
+        for island, members in active.items():
+            assert all(stays[key, island] == count for key, count in members.items())
+    else:
+        for views in by_island.values():
+            assert total(views, "arrived") == total(views, "replaced") + total(views, "owed")
+        sent = Counter()
+        for _, there in migrants:
+            sent[there.island] += len(there.individuals)
+        for island, views in by_island.items():
+            assert sent[island] == total(views, "arrived") + total(views, "turned_away")
+            home = Counter(i.rank_key for i in finished.births if i.island == island)
+            n_gone = sum((home - active[island]).values())
+            assert n_gone <= total(views, "replaced")
+
+
+@st.composite
+def archipelagos(draw: st.DrawFn) -> tuple[tuple[int, ...], list[list[int]]]:
+    sizes = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=5)))
+    n = len(sizes)
+    matrix = draw(
+        st.lists(st.lists(st.integers(0, 3), min_size=n, max_size=n), min_size=n, max_size=n)
+    )
+    return sizes, [
+        [entry * (i != j) for j, entry in enumerate(row)] for i, row in enumerate(matrix)
+    ]
+
+
+@settings(max_examples=100)
+@given(
+    archipelagos(),
+    policies,
+    st.integers(2, 6),
+    st.integers(0, 2**20),
+    st.sampled_from([-0.1, 0.0, 0.1]),
+    st.sampled_from([0.0, 0.3, 3.0, 100.0]),
+    st.sampled_from([2, 1000]),
+)
+def test_the_laws_hold_in_any_order_of_arrival(
+    archipelago: tuple[tuple[int, ...], list[list[int]]],
+    policy: Migration | Pollination,
+    population_size: int,
+    seed: int,
+    drift: float,
+    mean_delay: float,
+    n_losses: int,
+) -> None:
+    sizes, topology = archipelago
+    finished = run(
+        sizes,
+        topology,
+        policy,
+        n_trials=150,
+        population_size=population_size,
+        seed=seed,
+        drift=drift,
+        mean_delay=mean_delay,
+        n_losses=n_losses,
+    )
+    check_laws(finished, policy, 150, population_size)
+
+
+@pytest.mark.parametrize(
+    "policy", [Migration(0.5), Pollination(0.5)], ids=["migrate", "pollinate"]
+)
+@pytest.mark.parametrize(
+    ("sizes", "topology"),
+    [
+        ((50,) * 4, "fully_connected"),
+        ((200,), "unconnected"),
+        ((1, 2, 3) * 20, "ring"),
+        ((1,) * 100, "torus"),
+    ],
+)
+def test_the_laws_hold_for_hundreds_of_workers_and_thousands_of_trials(
+    sizes: tuple[int, ...], topology: str, policy: Migration | Pollination
+) -> None:
+    finished = run(
+        sizes, topology, policy, n_trials=5000, population_size=20, drift=-0.1, n_losses=2000
+    )
+    check_laws(finished, policy, 5000, 20)
