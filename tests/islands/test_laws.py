@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import count
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -61,16 +62,8 @@ class Witness(Island):
 def evaluations(seed: int, drift: float, n_losses: int) -> Any:
     """Return an objective whose losses tie now and then, and get better or worse in time."""
     rng = np.random.default_rng(seed)
-    progress = iter(np.arange(0.0, 1e9 * abs(drift), abs(drift)) if False else iter(int, 1))
-    count = 0
-
-    def objective(genes: object) -> float:
-        nonlocal count
-        next(progress)
-        count += 1
-        return float(rng.integers(n_losses)) + drift * count
-
-    return objective
+    n_before = count()
+    return lambda genes: float(rng.integers(n_losses)) + drift * next(n_before)
 
 
 def exponential(seed: int, mean: float) -> Any:
@@ -141,7 +134,7 @@ def check_laws(
         assert min(active[island].values(), default=0) >= 0
 
         # 2: every worker holds the pool that follows from all events in one place
-        here = sorted(key for key, count in active[island].items() if count > 0)
+        here = sorted(key for key, n_stays in active[island].items() if n_stays > 0)
         replayed = [known[key] for key in here[:population_size]]
         for view in views:
             assert view.breeding_pool == replayed
@@ -156,7 +149,7 @@ def check_laws(
                 stays[individual.rank_key, there.island] += 1
                 stays[individual.rank_key, origin] -= 1
         for island, members in active.items():
-            assert all(stays[key, island] == count for key, count in members.items())
+            assert all(stays[key, island] == n_stays for key, n_stays in members.items())
     else:
         for views in by_island.values():
             assert total(views, "arrived") == total(views, "replaced") + total(views, "owed")
@@ -174,12 +167,8 @@ def check_laws(
 def archipelagos(draw: st.DrawFn) -> tuple[tuple[int, ...], list[list[int]]]:
     sizes = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=5)))
     n = len(sizes)
-    matrix = draw(
-        st.lists(st.lists(st.integers(0, 3), min_size=n, max_size=n), min_size=n, max_size=n)
-    )
-    return sizes, [
-        [entry * (i != j) for j, entry in enumerate(row)] for i, row in enumerate(matrix)
-    ]
+    entries = st.integers(0, 3)
+    return sizes, [[draw(entries) if i != j else 0 for j in range(n)] for i in range(n)]
 
 
 @settings(max_examples=100)
@@ -216,18 +205,16 @@ def test_the_laws_hold_in_any_order_of_arrival(
     check_laws(finished, policy, 150, population_size)
 
 
-@pytest.mark.parametrize(
-    "policy", [Migration(0.5), Pollination(0.5)], ids=["migrate", "pollinate"]
-)
-@pytest.mark.parametrize(
-    ("sizes", "topology"),
-    [
-        ((50,) * 4, "fully_connected"),
-        ((200,), "unconnected"),
-        ((1, 2, 3) * 20, "ring"),
-        ((1,) * 100, "torus"),
-    ],
-)
+LARGE = [
+    ((50,) * 4, "fully_connected"),
+    ((200,), "unconnected"),
+    ((1, 2, 3) * 20, "ring"),
+    ((1,) * 100, "torus"),
+]
+
+
+@pytest.mark.parametrize("policy", [Migration(0.5), Pollination(0.5)], ids=["move", "copy"])
+@pytest.mark.parametrize(("sizes", "topology"), LARGE)
 def test_the_laws_hold_for_hundreds_of_workers_and_thousands_of_trials(
     sizes: tuple[int, ...], topology: str, policy: Migration | Pollination
 ) -> None:
@@ -235,3 +222,61 @@ def test_the_laws_hold_for_hundreds_of_workers_and_thousands_of_trials(
         sizes, topology, policy, n_trials=5000, population_size=20, drift=-0.1, n_losses=2000
     )
     check_laws(finished, policy, 5000, 20)
+
+
+def test_a_run_depends_on_nothing_but_its_seed() -> None:
+    policy = Pollination(0.5, SelectUniform)
+    runs = [
+        run((3, 4), "ring", policy, n_trials=400, population_size=6, seed=seed)
+        for seed in (1, 1, 2)
+    ]
+    assert runs[0].births == runs[1].births
+    assert runs[0].departures == runs[1].departures
+    assert runs[0].births != runs[2].births
+
+
+def _sphere(genes: Any) -> float:
+    return sum(gene.value**2 for gene in genes.values())
+
+
+def _evolve(sizes: tuple[int, ...], first: int, n_trials: int) -> list[Individual]:
+    """Evolve unconnected islands whose workers are numbered from ``first`` on elsewhere."""
+    return simulate(
+        Archipelago(sizes),
+        n_trials=n_trials,
+        space=PLANE,
+        objective=_sphere,
+        duration=lambda worker: 1.0 + 0.1 * (first + worker),
+        breed=default_operator(8),
+        topology=resolve_topology("unconnected", len(sizes)),
+        migration=Pollination(1.0),
+        population_size=8,
+        streams=worker_streams(5, first + sum(sizes))[first:],
+        delay=lambda sender, receiver: 0.25,
+    ).births
+
+
+def _course(births: list[Individual], worker: int) -> list[Any]:
+    return [
+        (i.loss, i.generation, i.lineage.operators, {name: g.value for name, g in i.genes.items()})
+        for i in births
+        if i.worker == worker
+    ]
+
+
+def test_unconnected_islands_evolve_as_separate_jobs_to_the_bit() -> None:
+    together = _evolve((3, 1, 2), 0, 1000)
+    for first, size in ((0, 3), (3, 1), (4, 2)):
+        n_trials = sum(first <= i.worker < first + size for i in together)
+        alone = _evolve((size,), first, n_trials)
+        for worker in range(size):
+            assert _course(alone, worker) == _course(together, first + worker)
+
+
+@pytest.mark.parametrize("policy", [Migration(1.0), Pollination(1.0)], ids=["move", "copy"])
+def test_memory_is_bounded_whatever_the_number_of_trials(policy: Migration | Pollination) -> None:
+    finished = run((4, 4), "ring", policy, n_trials=8000, population_size=8, drift=-1.0)
+    for view in finished.islands:
+        assert view.n_known <= 2 * 8 * 4  # what the four owners hold at most
+        assert len(view._known._balance) <= 2 * 8 * 4
+        assert len(view._own) <= 2 * 8
