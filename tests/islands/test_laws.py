@@ -26,6 +26,7 @@ from optuna_propulate.operators import SelectBest
 from optuna_propulate.operators import SelectTournament
 from optuna_propulate.operators import SelectUniform
 from optuna_propulate.operators import SelectWorst
+from optuna_propulate.operators import default_operator
 
 
 if TYPE_CHECKING:
