@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optuna_propulate.islands import resolve_topology
+from optuna_propulate.islands import Archipelago
 from optuna_propulate.islands import settle_workers
+from optuna_propulate.islands.archipelago import node_sizes
+from optuna_propulate.islands.archipelago import settle_process
 
 
 @given(st.integers(1, 40), st.integers(0, 60))
@@ -16,7 +18,7 @@ def test_every_worker_lives_on_one_island_and_sizes_differ_by_one(n: int, more: 
     assert set(homes) == set(range(n))
     assert max(archipelago.sizes) - min(archipelago.sizes) <= 1
     for island in range(n):
-        assert all(homes[worker] == island for worker in archipelago.workers_of(island))
+        assert all(homes[worker] == island for worker in archipelago.islands[island])
 
 
 def test_sizes_may_be_given() -> None:
@@ -35,25 +37,39 @@ def test_islands_are_integers(islands: object) -> None:
         settle_workers(islands, 4)  # type: ignore[arg-type]
 
 
-def test_named_topologies_have_their_shapes() -> None:
-    assert resolve_topology("fully_connected", 3).tolist() == [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
-    assert resolve_topology("ring", 3).tolist() == [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
-    assert resolve_topology("star", 3).tolist() == [[0, 1, 1], [1, 0, 0], [1, 0, 0]]
-    assert resolve_topology("unconnected", 2).tolist() == [[0, 0], [0, 0]]
-    assert resolve_topology("ring", 1).tolist() == [[0]]
-    assert resolve_topology([[0, 2], [1, 0]], 2).tolist() == [[0, 2], [1, 0]]
+@pytest.mark.parametrize("islands", [[], [0, 4], "node"])
+def test_what_is_no_archipelago_is_refused(islands: object) -> None:
+    with pytest.raises((ValueError, TypeError), match="island"):
+        settle_workers(islands, 4)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=9))
+def test_each_node_is_an_island_if_its_ranks_are_contiguous(sizes: list[int]) -> None:
+    nodes = [100 - node for node, size in enumerate(sizes) for _ in range(size)]
+    assert node_sizes(nodes) == sizes
+
+
+def test_nodes_whose_ranks_are_scattered_are_refused() -> None:
+    with pytest.raises(ValueError, match="contiguous"):
+        node_sizes([0, 1, 0, 1])
+
+
+def test_a_process_without_mpi_says_which_island_it_lives_on() -> None:
+    assert settle_process(1, None, None) == (Archipelago((1,)), 0)
+    assert settle_process([1], None, "7") == (Archipelago((1,)), 0)
+    assert settle_process("node", None, None) == (Archipelago((1,)), 0)
+    assert settle_process(3, 2, None) == (Archipelago((1, 1, 1)), 2)
+    assert settle_process(3, None, "1") == (Archipelago((1, 1, 1)), 1)
+    assert settle_process(3, 0, "1")[1] == 0
 
 
 @pytest.mark.parametrize(
-    ("matrix", "message"),
-    [
-        ([[0, 1]], "shape"),
-        ([[0, -1], [1, 0]], r"topology\[0\]\[1\]"),
-        ([[0, 1], [0.5, 0]], r"topology\[1\]\[0\]"),
-        ([[0, 1], [1, 2]], r"topology\[1\]\[1\]"),
-        ("moebius", "moebius"),
-    ],
-)
-def test_wrong_topologies_are_refused(matrix: object, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        resolve_topology(matrix, 2)  # type: ignore[arg-type]
+    ("islands", "island", "variable"),
+    [(3, None, None), (3, 3, None), (3, -1, None), (3, None, "3"), (3, None, "x"), (3, 1.0, None),
+     (1, 1, None), ([2, 3], 0, None), (0, None, None)],
+)  # fmt: skip
+def test_a_process_without_mpi_cannot_live_on_no_island(
+    islands: int, island: int | None, variable: str | None
+) -> None:
+    with pytest.raises(ValueError, match="island"):
+        settle_process(islands, island, variable)

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optuna_propulate.exchange.base import Migrants
+from optuna_propulate.exchange.base import News
+from optuna_propulate.exchange.local import Network
+from optuna_propulate.individual import Individual
+from optuna_propulate.islands import Archipelago
+from optuna_propulate.islands import Island
+from optuna_propulate.islands import Migration
+from optuna_propulate.islands import Pollination
+from optuna_propulate.islands import resolve_topology
+from optuna_propulate.operators import SelectBest
+from optuna_propulate.operators import SelectUniform
+
+
+RNG = np.random.default_rng(0)
+
+
+def settlers(
+    sizes: tuple[int, ...], policy: Migration | Pollination, population_size: int = 4
+) -> tuple[Network, list[Island]]:
+    """Return the views of all workers; each island sends every other one individual."""
+    archipelago = Archipelago(sizes)
+    network = Network(archipelago.islands)
+    views = [
+        Island(
+            index=archipelago.island_of(worker),
+            worker=worker,
+            population_size=population_size,
+            breed=lambda pool, rng: pool,
+            topology=resolve_topology("fully_connected", archipelago.n_islands),
+            migration=policy,
+            exchange=network.exchange(worker),
+        )
+        for worker in range(sum(sizes))
+    ]
+    return network, views
+
+
+def one(number: int, loss: float, view: Island) -> Individual:
+    return Individual({}, loss=loss, number=number, island=view.index, worker=view.worker)
+
+
+def numbers(view: Island) -> list[int]:
+    return [individual.number for individual in view.breeding_pool]
+
+
+def take_in(*views: Island) -> None:
+    for view in (*views, *views):
+        view.take_in(RNG)
+
+
+def test_who_migrates_is_active_there_and_nowhere_else() -> None:
+    _, (home, mate, abroad) = settlers((2, 1), Migration(1.0))
+    (departure,) = mate.born(one(0, 1.0, mate), RNG) or home.born(one(0, 1.0, home), RNG)
+    assert (departure.island, departure.worker) == (1, 2)
+    take_in(home, mate, abroad)
+    assert (numbers(home), numbers(mate), numbers(abroad)) == ([], [], [0])
+    assert abroad.tally.arrived == 1
+    assert home.tally.departed + mate.tally.departed == 1
+
+
+def test_who_pollinates_stays_and_replaces_the_worst_that_the_receiver_owns() -> None:
+    network, (home, abroad) = settlers((1, 1), Pollination(1.0))
+    for number, loss in ((10, 5.0), (11, 9.0), (12, 7.0)):
+        abroad.born(one(number, loss, abroad), RNG)
+    network.arrived(0)
+    home.born(one(0, 1.0, home), RNG)
+    take_in(abroad)
+    assert numbers(home) == [0]
+    assert numbers(abroad) == [0, 10, 12]
+    assert (abroad.tally.arrived, abroad.tally.replaced, abroad.tally.owed) == (1, 1, 0)
+
+
+def test_who_owns_nothing_but_the_immigrant_pays_with_its_next_individual() -> None:
+    network, (home, abroad) = settlers((1, 1), Pollination(1.0))
+    home.born(one(0, 1.0, home), RNG)
+    take_in(abroad)
+    assert numbers(abroad) == [0]
+    assert (abroad.tally.arrived, abroad.tally.owed) == (1, 1)
+    abroad.born(one(1, 0.5, abroad), RNG)
+    assert numbers(abroad) == [0]
+    assert (abroad.tally.replaced, abroad.tally.owed) == (1, 0)
+
+
+def test_a_copy_that_is_there_already_is_turned_away() -> None:
+    _, (home, abroad) = settlers((1, 1), Pollination(1.0))
+    for number, loss in ((0, 1.0), (1, 2.0)):
+        home.born(one(number, loss, home), RNG)  # number 0 travels twice
+    take_in(abroad)
+    assert (abroad.tally.arrived, abroad.tally.turned_away) == (1, 1)
+
+
+def test_nobody_is_sent_to_where_it_comes_from() -> None:
+    _, (home, abroad) = settlers((1, 1), Pollination(1.0))
+    (departure,) = home.born(one(0, 1.0, home), RNG)
+    take_in(abroad)
+    departures = abroad.born(one(1, 2.0, abroad), RNG)
+    assert [i.number for there in departures for i in there.individuals] == []
+    departures = abroad.born(one(2, 3.0, abroad), RNG)
+    assert [i.number for there in departures for i in there.individuals] == [2]
+
+
+def test_islands_send_as_many_as_the_topology_says_and_no_one_twice() -> None:
+    archipelago = Archipelago((1, 1, 1))
+    network = Network(archipelago.islands)
+    view = Island(
+        index=0,
+        worker=0,
+        population_size=4,
+        breed=lambda pool, rng: pool,
+        topology=np.array([[0, 2, 3], [0, 0, 0], [0, 0, 0]]),
+        migration=Migration(0.0),
+        exchange=network.exchange(0),
+    )
+    for number in range(4):
+        view.born(one(number, float(number), view), RNG)
+    view._migration = Migration(1.0)
+    departures = view.born(one(4, 4.0, view), RNG)
+    assert [(d.island, [i.number for i in d.individuals]) for d in departures] == [
+        (1, [0, 1]),
+        (2, [2, 3, 4]),
+    ]
+    assert numbers(view) == []
+
+
+@pytest.mark.parametrize("n_workers", [1, 4])
+@pytest.mark.parametrize("policy", [Migration, Pollination])
+def test_each_worker_uses_its_share_of_the_probability(n_workers: int, policy: Any) -> None:
+    _, views = settlers((n_workers, 1), policy(0.5, SelectUniform))
+    n_generations, rng = 2000, np.random.default_rng(1)
+    n_departures = 0
+    for number in range(n_generations * n_workers):
+        view = views[number % n_workers]
+        n_departures += len(view.born(one(number, -float(number), view), rng))
+    assert abs(n_departures / n_generations - 0.5) < 0.05  # six standard deviations
+
+
+def test_what_cannot_enter_the_pool_is_told_when_the_pool_shrinks() -> None:
+    network, (home, mate, abroad) = settlers((2, 1), Migration(0.0), population_size=2)
+    for number in range(4):
+        home.born(one(number, float(number), home), RNG)
+    assert network.n_sent == 2  # 2 and 3 are reserves
+    take_in(mate)
+    assert numbers(mate) == [0, 1]
+    home._migration = Migration(1.0, SelectBest)
+    home._exchange.mates = [1]  # type: ignore[attr-defined]
+    while not home.born(one(9, 9.0, home), RNG):
+        pass
+    take_in(mate, abroad)
+    assert numbers(abroad) == [0]
+    assert numbers(mate) == numbers(home) == [1, 2]
+
+
+def test_the_order_of_messages_does_not_matter() -> None:
+    network, (home, mate) = settlers((2,), Migration(0.0))
+    gone, stays = one(0, 1.0, home), one(1, 2.0, home)
+    for news in (News(removed=(gone.rank_key,)), News(added=(stays,)), News(added=(gone,))):
+        network.send(news, 0, 1)
+        mate.take_in(RNG)
+    assert numbers(mate) == [1]
+
+
+def test_individuals_that_nobody_owns_take_no_more_memory_than_the_pool() -> None:
+    _, (view,) = settlers((1,), Migration(0.0), population_size=3)
+    for number in range(100):
+        view.join(one(number, float(100 - number), view))
+    assert view.n_known == 3
+    assert numbers(view) == [99, 98, 97]
+
+
+def test_a_migrant_its_mates_have_heard_of_is_not_told_again() -> None:
+    network, (home, mate) = settlers((2,), Migration(0.0))
+    network.send(Migrants((one(5, 1.0, home),), told=True), 1, 0)
+    home.take_in(RNG)
+    assert numbers(home) == [5]
+    assert network.n_sent == 1
+
+
+@pytest.mark.parametrize("policy", [Migration, Pollination])
+@pytest.mark.parametrize("probability", [-0.1, 1.1, float("nan")])
+def test_probabilities_are_probabilities(policy: Any, probability: float) -> None:
+    with pytest.raises(ValueError, match="probability"):
+        policy(probability)
+
+
+@pytest.mark.parametrize("policy", [Migration, Pollination])
+def test_selections_are_called_with_a_number(policy: Any) -> None:
+    with pytest.raises(TypeError, match="emigrants"):
+        policy(emigrants="best")
+    with pytest.raises(TypeError, match="immigrants"):
+        Pollination(immigrants=3)  # type: ignore[arg-type]
