@@ -70,7 +70,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     [
         (["--n-trials", "0"], "must be at least 1, but got 0"),
         (["--accelerator", "tpu"], "invalid choice: 'tpu'"),
-        (["--islands", "2"], "islands must"),
+        (["--islands", "2"], "islands=2 needs MPI"),
         (["--train-samples", "100000"], "--train-samples must be in"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import count
 from typing import TYPE_CHECKING
 from typing import Any
@@ -12,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
+from islands import laws
+from islands.laws import Witness
 from optuna.distributions import FloatDistribution
 
 from optuna_propulate.islands import Archipelago
-from optuna_propulate.islands import Island
 from optuna_propulate.islands import Migration
 from optuna_propulate.islands import Pollination
 from optuna_propulate.islands import resolve_topology
@@ -31,7 +31,6 @@ from optuna_propulate.operators import default_operator
 
 if TYPE_CHECKING:
     from optuna_propulate.individual import Individual
-    from optuna_propulate.individual import RankKey
 
 PLANE = {"x": FloatDistribution(-5, 5), "y": FloatDistribution(-5, 5)}
 
@@ -40,24 +39,6 @@ probabilities = st.sampled_from([0.05, 0.5, 1.0])
 policies = st.builds(Migration, probabilities, selections) | st.builds(
     Pollination, probabilities, selections, selections
 )
-
-
-class Witness(Island):
-    """An island that writes down what it issues: who is active from now on, and who no longer."""
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.active = Counter[Any]()
-        self.individuals: dict[RankKey, Individual] = {}
-
-    def _add(self, individual: Individual, *, told: bool = False) -> None:
-        self.active[individual.rank_key] += 1
-        self.individuals[individual.rank_key] = individual
-        super()._add(individual, told=told)
-
-    def _give_up(self, key: RankKey) -> bool:
-        self.active[key] -= 1
-        return super()._give_up(key)
 
 
 def evaluations(seed: int, drift: float, n_losses: int) -> Any:
@@ -101,67 +82,24 @@ def run(
     )
 
 
-def workers_by_island(finished: Simulation) -> dict[int, list[Witness]]:
-    by_island: dict[int, list[Witness]] = {}
-    for view in finished.islands:
-        assert isinstance(view, Witness)
-        by_island.setdefault(view.index, []).append(view)
-    return by_island
-
-
-def total(views: list[Witness], name: str) -> int:
-    return sum(getattr(view.tally, name) for view in views)
-
-
 def check_laws(
     finished: Simulation, policy: Migration | Pollination, n_trials: int, population_size: int
 ) -> None:
-    by_island = workers_by_island(finished)
-    migrants = [(origin, there) for _, origin, there in finished.departures]
-
-    # 1: none is lost or invented
-    born = Counter(individual.number for individual in finished.births)
-    assert born == Counter(range(n_trials))
-    for island, views in by_island.items():
-        assert total(views, "born") == sum(i.island == island for i in finished.births)
-
-    active: dict[int, Counter[Any]] = {}
-    for island, views in by_island.items():
-        active[island] = Counter()
-        known: dict[Any, Individual] = {}
-        for view in views:
-            active[island].update(view.active)
-            known |= view.individuals
-        assert min(active[island].values(), default=0) >= 0
-
-        # 2: every worker holds the pool that follows from all events in one place
-        here = sorted(key for key, n_stays in active[island].items() if n_stays > 0)
-        replayed = [known[key] for key in here[:population_size]]
-        for view in views:
-            assert view.breeding_pool == replayed
-
-    # 3: where everybody is
-    if isinstance(policy, Migration):
-        everywhere = sum(active.values(), Counter())
-        assert everywhere == Counter(individual.rank_key for individual in finished.births)
-        stays = Counter((i.rank_key, i.island) for i in finished.births)
-        for origin, there in migrants:
-            for individual in there.individuals:
-                stays[individual.rank_key, there.island] += 1
-                stays[individual.rank_key, origin] -= 1
-        for island, members in active.items():
-            assert all(stays[key, island] == n_stays for key, n_stays in members.items())
-    else:
-        for views in by_island.values():
-            assert total(views, "arrived") == total(views, "replaced") + total(views, "owed")
-        sent = Counter()
-        for _, there in migrants:
-            sent[there.island] += len(there.individuals)
-        for island, views in by_island.items():
-            assert sent[island] == total(views, "arrived") + total(views, "turned_away")
-            home = Counter(i.rank_key for i in finished.births if i.island == island)
-            n_gone = sum((home - active[island]).values())
-            assert n_gone <= total(views, "replaced")
+    assert sorted(individual.number for individual in finished.births) == list(range(n_trials))
+    journeys = [
+        laws.Journey(individual.rank_key, origin, departure.island)
+        for _, origin, departure in finished.departures
+        for individual in departure.individuals
+    ]
+    views = [laws.View.of(island) for island in finished.islands if isinstance(island, Witness)]
+    assert len(views) == len(finished.islands)
+    laws.check(
+        views,
+        finished.births,
+        journeys,
+        leaving=isinstance(policy, Migration),
+        population_size=population_size,
+    )
 
 
 @st.composite

@@ -1,0 +1,154 @@
+"""The laws of the archipelago on real MPI ranks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+import pytest
+from islands import laws
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from optuna_propulate.islands import migrations
+from optuna_propulate.trials import individual_of
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TESTS = Path(__file__).parent.parent
+
+SEARCH = """
+sys.path.insert(0, {tests!r})
+import optuna_propulate
+from islands.laws import View, Witness
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna_propulate import Migration, Pollination, PropulateSampler, sampler
+
+sampler.Island = Witness
+study = optuna_propulate.create_study(
+    JournalStorage(JournalFileBackend("study.log")),
+    study_name="laws",
+    sampler=PropulateSampler(
+        islands={islands}, population_size=8, topology={topology!r}, migration={policy}, seed=1
+    ),
+)
+study.optimize(sphere, n_trials={n_trials})
+(known,) = study.sampler._states[study._storage].values()
+report(view=View.of(known.island).to_json(), n_outgoing=len(study.sampler._transport._outgoing))
+study.summary()
+"""
+
+
+def check_run(
+    mpiexec: Callable, path: Path, n_ranks: int, islands: object, policy: str, n_trials: int
+) -> str:
+    """Run a search on real ranks, check the laws, and return what its summary printed."""
+    script = SEARCH.format(
+        tests=str(TESTS), islands=islands, topology="fully_connected", policy=policy,
+        n_trials=n_trials,
+    )  # fmt: skip
+    outcome = mpiexec(script, n_ranks, timeout=280)
+    assert outcome.status == 0, outcome.stderr
+    storage = JournalStorage(JournalFileBackend(str(path / "study.log")))
+    study = optuna.load_study(study_name="laws", storage=storage)
+    trials = study.trials
+    assert [trial.number for trial in trials] == list(range(n_trials))
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    births = [individual_of(trial, study.direction, n_ranks) for trial in trials]
+    records = migrations(study)
+    leaving = policy.startswith("Migration")
+    laws.check(
+        [laws.View.from_json(rank["view"]) for rank in outcome.ranks],
+        births,
+        [
+            laws.Journey(births[record.number].rank_key, record.origin, record.target)
+            for record in records
+        ],
+        leaving=leaving,
+        population_size=8,
+    )
+    assert len(records) > n_trials / 20
+    assert {record.policy for record in records} == {"migration" if leaving else "pollination"}
+    assert all(rank["n_outgoing"] == 0 for rank in outcome.ranks)
+    return str(outcome.stdout)
+
+
+@pytest.mark.parametrize("policy", ["Migration(0.3)", "Pollination(0.3)"])
+@pytest.mark.parametrize(("n_ranks", "islands"), [(4, 2), (6, [1, 2, 3])])
+def test_the_laws_hold_on_real_ranks(
+    mpiexec: Callable, tmp_path: Path, n_ranks: int, islands: object, policy: str
+) -> None:
+    summary = check_run(mpiexec, tmp_path, n_ranks, islands, policy, n_trials=1000)
+    counts = re.findall(
+        r"^island \d+: (\d+) individuals active, (\d+) bred here, (\d+) migrants in, (\d+) out$",
+        summary,
+        re.MULTILINE,
+    )
+    active, bred, came, left = (sum(map(int, column)) for column in zip(*counts, strict=True))
+    assert active == bred == 1000
+    assert came == left > 0
+
+
+def test_nobody_waits_for_a_rank_that_sleeps(mpiexec: Callable) -> None:
+    outcome = mpiexec(
+        """
+        import time
+        from mpi4py import MPI
+        from optuna_propulate import Migration, PropulateSampler
+
+        # Each rank keeps its own study in memory: what they share is the exchange alone.
+        comm = MPI.COMM_WORLD
+        study = optuna.create_study(
+            sampler=PropulateSampler(islands=2, migration=Migration(0.5), seed=1)
+        )
+        started = []
+
+        def objective(trial):
+            sleeps = comm.rank == 1 and trial.number == 0
+            time.sleep(30 if sleeps else 0.01)
+            return sphere(trial)
+
+        def trials_in(seconds):
+            started.clear()
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                study.optimize(objective, n_trials=1)
+                started.append(time.monotonic())
+            return len(started)
+
+        beside_a_sleeper = trials_in(20)
+        comm.Barrier()  # rank 1 is awake by now
+        beside_the_awake = trials_in(5)
+        report(ratio=(beside_a_sleeper / 20) / (beside_the_awake / 5))
+        """,
+        4,
+    )
+    assert outcome.status == 0, outcome.stderr
+    for rank in (0, 2, 3):
+        assert outcome.ranks[rank]["ratio"] > 0.9
+    assert outcome.ranks[1]["ratio"] < 0.1
+
+
+def test_unconnected_ranks_evolve_as_separate_jobs_to_the_bit(mpiexec: Callable) -> None:
+    script = """
+    from optuna_propulate import PropulateSampler
+    sampler = PropulateSampler(seed=5{islands})
+    {stream}
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(sphere, n_trials=150)
+    report(params=[trial.params for trial in study.trials])
+    """
+    together = mpiexec(
+        script.format(islands=", islands=3, topology='unconnected'", stream=""), 3
+    ).ranks
+    for worker in range(3):
+        stream = f"sampler._rng = sampler._stream(5, {worker})"
+        (alone,) = mpiexec(script.format(islands="", stream=stream), 1).ranks
+        assert alone["params"] == together[worker]["params"]
+    assert together[0] != together[1]
