@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 pytest.register_assert_rewrite("optuna.testing.pytest_samplers")
+
+# Propulate needs numpy below 2, hence an environment of its own: tox run -e reference.
+collect_ignore = [] if importlib.util.find_spec("propulate") else ["reference"]
 
 # Populations are slow to generate while coverage is measured; fewer of them do.
 settings.register_profile(

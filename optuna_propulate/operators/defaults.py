@@ -66,9 +66,11 @@ def propulate_defaults(
 ) -> Operator:
     """Return operators with the semantics of Propulate 1.2's ``get_default_propagator``.
 
-    They differ from ``default_operator`` in two points: parents are always crossed, with
-    ``crossover_probability`` as the first parent's share of the genes, and the interval mutation
-    always happens. For comparisons with the package; steps are on the unit interval here too.
+    They differ from ``default_operator`` in three points: parents are always crossed, with
+    ``crossover_probability`` as the first parent's share of the genes; the interval mutation
+    always happens; and it moves floats only, never integers. For comparisons with the package,
+    whose offspring follow the same laws (``tests/reference``); steps are on the unit interval
+    here too.
 
     Args:
         population_size: The size of the breeding pool; random individuals until it is full.
@@ -91,7 +93,7 @@ def propulate_defaults(
             SelectUniform(2),
             UniformCrossover(probability=1.0, parent_share=crossover_probability),
             PointMutation(probability=mutation_probability),
-            IntervalMutation(probability=1.0, sigma_factor=sigma_factor),
+            IntervalMutation(probability=1.0, sigma_factor=sigma_factor, integers=False),
             RandomInitialization(probability=random_probability),
         ),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from optuna.distributions import IntDistribution
+
 from optuna_propulate.genes import is_ordered
 from optuna_propulate.operators.base import changed
 from optuna_propulate.operators.base import check_probability
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from optuna_propulate.genes import Gene
     from optuna_propulate.individual import Individual
 
 
@@ -61,6 +64,7 @@ class IntervalMutation:
         probability: How likely an individual is mutated.
         sigma_factor: The step's standard deviation as a fraction of the range, on the log
             scale where the distribution is log-scaled; above 0.
+        integers: Whether integer genes are moved too, by whole steps.
 
     Raises:
         ValueError: If ``probability`` is not in [0, 1] or ``sigma_factor`` is not above 0.
@@ -72,6 +76,7 @@ class IntervalMutation:
 
     probability: float = 0.4
     sigma_factor: float = 0.05
+    integers: bool = True
 
     def __post_init__(self) -> None:
         check_probability("probability", self.probability)
@@ -86,10 +91,15 @@ class IntervalMutation:
     def _mutate(self, individual: Individual, rng: np.random.Generator) -> Individual:
         if rng.random() >= self.probability:
             return individual
-        names = sorted(n for n, gene in individual.genes.items() if is_ordered(gene.distribution))
+        names = sorted(name for name, gene in individual.genes.items() if self._moves(gene))
         if not names:
             return individual
         name = names[int(rng.integers(len(names)))]
         step = float(rng.normal(0.0, self.sigma_factor))
         genes = {**individual.genes, name: individual.genes[name].stepped(step)}
         return changed(individual, genes, type(self).__name__)
+
+    def _moves(self, gene: Gene) -> bool:
+        if isinstance(gene.distribution, IntDistribution):
+            return self.integers
+        return is_ordered(gene.distribution)

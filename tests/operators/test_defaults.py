@@ -19,6 +19,7 @@ from optuna_propulate.individual import UNNUMBERED
 from optuna_propulate.individual import Individual
 from optuna_propulate.operators import Operator
 from optuna_propulate.operators import default_operator
+from optuna_propulate.operators import propulate_defaults
 
 
 sizes = st.integers(2, 3)
@@ -142,6 +143,28 @@ def test_without_any_probability_the_offspring_is_a_copy(
     (parent,) = (i for i in pool if (i.number,) == child.lineage.parents)
     assert child.genes == parent.genes
     assert child.lineage.operators == ("Copy",)
+
+
+@given(full_pools, sizes, seeds)
+def test_as_in_propulate_parents_are_always_crossed_and_nothing_but_one_float_is_moved(
+    pool: list[Individual], population_size: int, seed: int
+) -> None:
+    operator = propulate_defaults(
+        population_size, mutation_probability=0.0, random_probability=0.0
+    )
+    child = breed(operator, pool, seed)
+    parents = [i for i in pool if i.number in child.lineage.parents]
+    new = [
+        gene.distribution
+        for name, gene in child.genes.items()
+        if not any(gene is parent.genes.get(name) for parent in parents)
+    ]
+    floats = [g for g in child.genes.values() if isinstance(g.distribution, FloatDistribution)]
+    assert len(parents) == 2
+    assert len(new) == min(len(floats), 1)
+    assert all(isinstance(distribution, FloatDistribution) for distribution in new)
+    moved = ("IntervalMutation",) if floats else ()
+    assert child.lineage.operators == ("UniformCrossover", *moved)
 
 
 def test_operators_act_as_often_as_set_by_default() -> None:
