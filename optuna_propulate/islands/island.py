@@ -170,6 +170,7 @@ class Island:
         Returns:
             Who left, and where to.
         """
+        self.take_in(rng)  # who is up to date tells less
         self.tally.born += 1
         self._add(individual)
         removed = self._make_room(rng)
