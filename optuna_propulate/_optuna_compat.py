@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 from typing import Any
 
+from optuna.study._frozen import FrozenStudy
 from optuna.study._optimize import _run_trial
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     from optuna.distributions import BaseDistribution
     from optuna.storages import BaseStorage
     from optuna.study import Study
     from optuna.trial import FrozenTrial
+
+
+__all__ = ["FrozenStudy"]
+
+
+def rdb_models() -> ModuleType:
+    """Return the module that holds the tables of Optuna's RDB storage."""
+    return import_module("optuna.storages._rdb.models")
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:

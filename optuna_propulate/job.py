@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 from typing import TypeVar
 
-import numpy as np
-
+from optuna_propulate.exchange.counters import SharedCounters
 from optuna_propulate.exchange.launcher import poll
 
 
@@ -115,47 +114,29 @@ class Budget:
     """
 
     def __init__(self, job: Job, n_trials: int | None) -> None:
-        from mpi4py import MPI
-
         self._limit = _UNLIMITED if n_trials is None else n_trials
-        self._sum, self._replace, self._no_op = MPI.SUM, MPI.REPLACE, MPI.NO_OP
-        width = np.dtype(np.int64).itemsize
         job.meet()  # what follows is collective and would spin
-        self._window = MPI.Win.Allocate(2 * width if job.rank == 0 else 0, width, comm=job.comm)
-        self._window.Lock_all()
-        self._lock = threading.Lock()
-        if job.rank == 0:
-            self._fetch(_STARTED, 0, self._replace)
-            self._fetch(_FINISHED, 0, self._replace)
-        job.meet()
+        self._counters = SharedCounters(job.comm, 2)
 
     def claim(self) -> bool:
         """Claim one trial; return whether there was one left."""
-        return self._fetch(_STARTED, 1, self._sum) < self._limit
+        return self._counters.add(_STARTED, 1) < self._limit
 
     def close(self) -> None:
         """Leave nothing to claim, on any rank."""
-        self._fetch(_STARTED, _CLOSED, self._replace)
+        self._counters.put(_STARTED, _CLOSED)
 
     def note_finished(self) -> None:
         """Count a trial that finished."""
-        self._fetch(_FINISHED, 1, self._sum)
+        self._counters.add(_FINISHED, 1)
 
     def n_finished(self) -> int:
         """Return how many trials have finished on all ranks."""
-        return self._fetch(_FINISHED, 0, self._no_op)
+        return self._counters.get(_FINISHED)
 
     def free(self) -> None:
         """Give the counters back; collective."""
-        self._window.Unlock_all()
-        self._window.Free()
-
-    def _fetch(self, counter: int, value: int, operation: MPI.Op) -> int:
-        origin, result = np.array([value], dtype=np.int64), np.zeros(1, dtype=np.int64)
-        with self._lock:
-            self._window.Fetch_and_op(origin, result, 0, counter, operation)
-            self._window.Flush(0)
-        return int(result[0])
+        self._counters.free()
 
 
 class Progress:

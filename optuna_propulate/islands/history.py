@@ -8,7 +8,8 @@ many went before::
      "migrants": [[number, worker, island, owner], ...]}
 
 A migrant is the trial with the number, evaluated by the worker; it goes to the island, where the
-owner, a worker too, takes it in. The trial's own user attribute says which island it comes from.
+owner, a worker too, takes it in. It comes from the island of the trial with the attribute, which
+is not the one it was evaluated on if it has migrated before.
 """
 
 from __future__ import annotations
@@ -137,7 +138,8 @@ def summarize(study: Study, top_n: int = 1) -> str:
 
     An island's individuals are those that live there: bred there and not gone for good, or come
     for good. Copies that pollination brought are counted as migrants in and not as individuals,
-    as each takes the place of another.
+    as each takes the place of another. Trials that name no island are counted apart: a sampler
+    deals them out among its islands by their numbers.
 
     Args:
         study: A study of one objective.
@@ -153,13 +155,17 @@ def summarize(study: Study, top_n: int = 1) -> str:
     living = residences(trials)
     bred: dict[int, list[FrozenTrial]] = {}
     active: dict[int, list[FrozenTrial]] = {}
+    homeless = 0
     for trial in complete(trials):
-        home = island_of(trial) or 0
+        home = island_of(trial)
+        if home is None:
+            homeless += 1
+            continue
         bred.setdefault(home, []).append(trial)
         active.setdefault(living.get(trial.number, home), []).append(trial)
     migrants_in = Counter(record.target for record in records)
     migrants_out = Counter(record.origin for record in records)
-    n_complete = sum(map(len, bred.values()))
+    n_complete = homeless + sum(map(len, bred.values()))
     lines = [f"{study.study_name}: {n_complete} complete of {len(trials)} trials"]
     for island in sorted(bred.keys() | active.keys() | migrants_in.keys()):
         here = active.get(island, [])
@@ -169,4 +175,6 @@ def summarize(study: Study, top_n: int = 1) -> str:
         )
         ranked = sorted(here, key=lambda t: individual_of(t, study.direction, 1).rank_key)
         lines += [f"  {t.value:.6g}, trial {t.number}: {t.params}" for t in ranked[:top_n]]
+    if homeless:
+        lines.append(f"no island: {homeless} individuals of other samplers")
     return "\n".join(lines)

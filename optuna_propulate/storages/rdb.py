@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+from typing import Any
+
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL
@@ -9,8 +12,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import SQLAlchemyError
 
+from optuna_propulate.storages.engine import engine_arguments
+from optuna_propulate.storages.engine import with_driver
 
-_SQLITE_LOCK_TIMEOUT = 60.0  # in seconds; the default of 5 is short for many ranks on one file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def shown(url: str) -> str:
@@ -22,24 +29,26 @@ def shown(url: str) -> str:
     Raises:
         ValueError: If it is none.
     """
-    return _parse(url).render_as_string(hide_password=True)
+    return parse_url(url).render_as_string(hide_password=True)
 
 
-def open_rdb(url: str) -> RDBStorage:
+def open_rdb(url: str, engine_kwargs: Mapping[str, Any] | None = None) -> RDBStorage:
     """Open a database and create Optuna's tables if they are not there.
 
     Args:
         url: An SQLAlchemy URL, e.g. ``sqlite:///study.db``.
+        engine_kwargs: As for ``sqlalchemy.create_engine``.
 
     Raises:
         ValueError: If ``url`` cannot be parsed.
         StorageInternalError: If the database cannot be opened.
     """
-    parsed = _parse(url)
-    sqlite = parsed.get_backend_name() == "sqlite"
-    engine_kwargs = {"connect_args": {"timeout": _SQLITE_LOCK_TIMEOUT}} if sqlite else None
+    parsed = with_driver(parse_url(url))
     try:
-        return RDBStorage(url, engine_kwargs=engine_kwargs)
+        return RDBStorage(
+            parsed.render_as_string(hide_password=False),
+            engine_kwargs=engine_arguments(parsed, engine_kwargs),
+        )
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error)
         if parsed.password:
@@ -50,7 +59,8 @@ def open_rdb(url: str) -> RDBStorage:
         ) from None
 
 
-def _parse(url: str) -> URL:
+def parse_url(url: str) -> URL:
+    """Return an SQLAlchemy URL; ``ValueError`` without the URL in it if it is none."""
     try:
         return make_url(url)
     except ArgumentError:

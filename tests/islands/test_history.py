@@ -80,6 +80,17 @@ def test_the_summary_shows_the_best_of_each_island_and_who_moved(
         study.summary(top_n=0)
 
 
+def test_trials_of_other_samplers_are_counted_apart() -> None:
+    study = _study({"value": 3.0, "island": 0})
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    assert study.summary().splitlines() == [
+        "s: 2 complete of 2 trials",
+        "island 0: 1 individuals active, 1 bred here, 0 migrants in, 0 out",
+        "  3, trial 0: {'x': 3.0}",
+        "no island: 1 individuals of other samplers",
+    ]
+
+
 def test_copies_are_no_individuals_of_their_own_in_the_summary() -> None:
     study = _study(
         {

@@ -1,0 +1,400 @@
+"""BatchedRDBStorage: trials in an RDB, written behind by one process for all ranks."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+import weakref
+from datetime import datetime
+from typing import TYPE_CHECKING
+from typing import Any
+
+import optuna
+from optuna.distributions import check_distribution_compatibility
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+
+from optuna_propulate._optuna_compat import FrozenStudy
+from optuna_propulate.storages.live import LiveTrial
+from optuna_propulate.storages.live import copy_trial
+from optuna_propulate.storages.office import Office
+from optuna_propulate.storages.office import open_office
+from optuna_propulate.storages.protocol import distribution_of
+from optuna_propulate.storages.protocol import unpack_trial
+from optuna_propulate.storages.rank_view import RankView
+from optuna_propulate.storages.rank_view import StudyView
+from optuna_propulate.storages.rdb import shown
+
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+    from collections.abc import Mapping
+    from collections.abc import Sequence
+
+    from mpi4py import MPI
+    from optuna.distributions import BaseDistribution
+
+_logger = optuna.logging.get_logger(__name__)
+
+
+class BatchedRDBStorage(BaseStorage):
+    """Keeps trials in Optuna's own tables of an RDB, at a hundred times the speed.
+
+    Whatever a trial does changes this process's memory and returns. Every ``flush_interval`` the
+    changes go to the writer, a process of its own, which commits those of all ranks in one
+    transaction. A trial that ran longer than ``flush_interval`` is committed before its ``tell``
+    returns. What changes a study, rather than a trial, is written at once.
+
+    A process always sees what it has written itself, and what others have written at most
+    ``refresh_interval`` late; it reads that only if it is asked for it. Any other client of
+    Optuna may read the study meanwhile, and add trials to it.
+
+    Under MPI the constructor is collective: rank 0 starts the writer, the others connect to it.
+    Without, all storages of a process with the same URL share a writer.
+
+    Args:
+        url: An SQLAlchemy URL: SQLite (a file), PostgreSQL, MySQL or MariaDB.
+        comm: The ranks that share the storage; ``None`` for this process alone.
+        flush_interval: In seconds, above 0.
+        refresh_interval: In seconds, above 0.
+        commit_timeout: How long to wait for the writer before going on with a warning, in
+            seconds, above 0.
+        engine_kwargs: As for ``sqlalchemy.create_engine``; values that JSON can hold.
+
+    Raises:
+        StorageInternalError: If the database cannot be opened; its password is not shown.
+        ValueError: If ``url`` cannot be parsed or is SQLite's memory, or an interval is not
+            above 0.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        comm: MPI.Intracomm | None = None,
+        flush_interval: float = 0.5,
+        refresh_interval: float = 1.0,
+        commit_timeout: float = 60.0,
+        engine_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        for name, value in (
+            ("flush_interval", flush_interval),
+            ("refresh_interval", refresh_interval),
+            ("commit_timeout", commit_timeout),
+        ):
+            if not value > 0.0:
+                raise ValueError(f"{name} must be above 0, but got {value}.")
+        self._url = url
+        self._settings: dict[str, Any] = {
+            "flush_interval": flush_interval,
+            "refresh_interval": refresh_interval,
+            "commit_timeout": commit_timeout,
+            "engine_kwargs": dict(engine_kwargs or {}),
+        }
+        self._connect(open_office(url, self._settings["engine_kwargs"], refresh_interval, comm))
+
+    def _connect(self, office: Office) -> None:
+        self._flush_interval: float = self._settings["flush_interval"]
+        self._view = RankView(office, self._url, **self._settings)
+        self._lock = self._view.lock
+        self._is_slow = True  # whether trials take longer than what is worth waiting for
+        self._close = weakref.finalize(self, self._view.close)
+        _storages.add(self)
+
+    def flush(self) -> None:
+        """Commit whatever this process has written; waits for it, with a warning if in vain.
+
+        Raises:
+            StorageInternalError: If the writer has gone.
+        """
+        self._view.commit()
+
+    def close(self) -> None:
+        """Commit whatever this process has written, and leave the writer."""
+        self._close()
+
+    def remove_session(self) -> None:
+        """Do nothing: connections belong to no thread."""
+
+    # Studies
+
+    def create_new_study(
+        self, directions: Sequence[StudyDirection], study_name: str | None = None
+    ) -> int:
+        names = [direction.name for direction in directions]
+        return int(self._view.call_study("create_new_study", names, study_name))
+
+    def delete_study(self, study_id: int) -> None:
+        self.flush()
+        self._view.call_study("delete_study", study_id)
+        self._view.forget(study_id)
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._view.call_study("set_study_user_attr", study_id, key, value)
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._view.call_study("set_study_system_attr", study_id, key, value)
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        return int(self._view.call_study("get_study_id_from_name", study_name))
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        return str(self._view.call_study("get_study_name_from_id", study_id))
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        return list(self._view.study(study_id).directions)
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        return dict(self._view.call_study("get_study_user_attrs", study_id))
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return dict(self._view.call_study("get_study_system_attrs", study_id))
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        return [
+            FrozenStudy(
+                study_name=name,
+                direction=None,
+                directions=[StudyDirection[direction] for direction in directions],
+                user_attrs=user,
+                system_attrs=system,
+                study_id=study_id,
+            )
+            for study_id, name, directions, user, system in self._view.call_study(
+                "get_all_studies"
+            )
+        ]
+
+    # Trials
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        study = self._view.study(study_id)
+        self._view.begin(study)
+        self._view.wait_for_room()
+        with self._lock:
+            number = self._view.claim_number(study)
+            identity = study.alias(number)
+            if template_trial is None:
+                trial = _new_trial(number, identity)
+            else:
+                trial = copy.deepcopy(template_trial)
+                trial.number, trial._trial_id = number, identity
+                for name, distribution in trial.distributions.items():
+                    study.distributions.setdefault(name, distribution)
+            live = LiveTrial(trial)
+            self._view.add(study, live)
+            self._note_if_best(study, trial)
+        if trial.state == TrialState.WAITING:
+            identity = self._put_back(study, live)
+            study.disown(number)
+        return identity
+
+    def set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+    ) -> None:
+        study, live = self._updatable(trial_id)
+        known = self._distribution(study, param_name)
+        if known is None:
+            study.distributions[param_name] = distribution
+        else:
+            check_distribution_compatibility(known, distribution)
+        with self._lock:
+            live.set_param(param_name, param_value_internal, distribution)
+            self._view.note(study, live)
+        self._tell_if_slow()
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        study, live = self._updatable(trial_id)
+        with self._lock:
+            live.set_user_attribute(key, value)
+            self._view.note(study, live)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        study, live = self._updatable(trial_id)
+        with self._lock:
+            live.set_system_attribute(key, value)
+            self._view.note(study, live)
+
+    def set_trial_intermediate_value(
+        self, trial_id: int, step: int, intermediate_value: float
+    ) -> None:
+        study, live = self._updatable(trial_id)
+        with self._lock:
+            live.report(step, intermediate_value)
+            self._view.note(study, live)
+        self._tell_if_slow()
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        if state == TrialState.RUNNING and self._view.find(trial_id) is None:
+            return self._take_up(trial_id)
+        study, live = self._updatable(trial_id)
+        with self._lock:
+            trial = live.trial
+            if state == TrialState.RUNNING:
+                return False
+            if values is not None:
+                live.set_values([float(value) for value in values])
+            trial.state = state
+            if state.is_finished():
+                trial.datetime_complete = datetime.now()
+            self._view.note(study, live)
+            self._note_if_best(study, trial)
+        if state == TrialState.WAITING:
+            self._put_back(study, live)
+            return True
+        self._is_slow = time.monotonic() - live.began > self._flush_interval
+        if self._is_slow:
+            self._view.commit()
+        return True
+
+    def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
+        study = self._view.study(study_id)
+        if study.is_own(trial_number):
+            return study.alias(trial_number)
+        identity = self._view.call("id_of_number", study_id, trial_number)
+        if identity is None:
+            raise KeyError(f"No trial with number {trial_number} exists in study {study_id}.")
+        return int(identity)
+
+    def get_trial_number_from_id(self, trial_id: int) -> int:
+        return self.get_trial(trial_id).number
+
+    def get_trial_param(self, trial_id: int, param_name: str) -> float:
+        trial = self.get_trial(trial_id)
+        return trial.distributions[param_name].to_internal_repr(trial.params[param_name])
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        found = self._view.find(trial_id)
+        if found is None:
+            return self._view.read(trial_id)[1]
+        with self._lock:
+            return copy_trial(found[1].trial)
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        study = self._view.study(study_id)
+        if states is not None and not any(s in states for s in _BUT_WAITING):
+            trials = self._view.waiting_trials(study) if TrialState.WAITING in states else []
+            return trials
+        trials = self._view.all_trials(study)
+        if states is not None:
+            trials = [trial for trial in trials if trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        study = self._view.study(study_id)
+        if len(study.directions) > 1:
+            raise RuntimeError(
+                "Best trial can be obtained only for single-objective optimization."
+            )
+        if not study.has_begun:
+            return unpack_trial(self._view.call("best", study_id))
+        with self._lock:
+            if study.best is None:
+                raise ValueError("No trials are completed yet.")
+            return copy_trial(study.best)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({shown(self._url)!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Keep what a storage of another process needs to open the database by itself."""
+        return {"_url": self._url, "_settings": self._settings}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        settings = self._settings
+        self._connect(
+            open_office(self._url, settings["engine_kwargs"], settings["refresh_interval"], None)
+        )
+
+    def _updatable(self, trial_id: int) -> tuple[StudyView, LiveTrial]:
+        """Return a trial that may be changed, and its study.
+
+        Raises:
+            KeyError: If there is no such trial.
+            UpdateFinishedTrialError: If it has ended.
+        """
+        found = self._view.find(trial_id) or self._view.adopt(trial_id)
+        self.check_trial_is_updatable(trial_id, found[1].trial.state)
+        return found
+
+    def _distribution(self, study: StudyView, name: str) -> BaseDistribution | None:
+        known = study.distributions.get(name)
+        if known is None:
+            text = self._view.call("distribution", study.study_id, name)
+            if text is not None:
+                known = study.distributions[name] = distribution_of(text)
+        return known
+
+    def _tell_if_slow(self) -> None:
+        # An objective that holds the interpreter's lock from here on would keep the link's
+        # thread from telling.
+        if self._is_slow:
+            self._view.tell()
+
+    def _take_up(self, trial_id: int) -> bool:
+        """Run a trial that waits in the database, unless somebody else does."""
+        study, trial = self._view.read(trial_id)
+        self.check_trial_is_updatable(trial_id, trial.state)
+        if not self._view.take_up(study, trial):
+            return False
+        self._view.adopt(trial_id)
+        return True
+
+    def _put_back(self, study: StudyView, live: LiveTrial) -> int:
+        """Let go of a trial that waits in the database from now on; return its id there."""
+        self._view.note(study, live)
+        self._view.commit()
+        self._view.let_go(study, live)
+        identity = self._view.call("id_of_number", study.study_id, live.trial.number)
+        with self._lock:
+            study.waiting[identity] = live.trial.number
+        return int(identity)
+
+    def _note_if_best(self, study: StudyView, trial: FrozenTrial) -> None:
+        if trial.state == TrialState.COMPLETE and trial.values:
+            study.note_if_best(trial)
+
+
+_BUT_WAITING = [state for state in TrialState if state != TrialState.WAITING]
+_storages: weakref.WeakSet[BatchedRDBStorage] = weakref.WeakSet()
+
+
+def _new_trial(number: int, identity: int) -> FrozenTrial:
+    return FrozenTrial(
+        number=number,
+        state=TrialState.RUNNING,
+        value=None,
+        datetime_start=datetime.now(),
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+        trial_id=identity,
+    )
+
+
+def _disconnect_in_child() -> None:
+    """Leave the writer to the parent: the child of a fork has its descriptors, but no thread."""
+    for storage in list(_storages):
+        storage._close.detach()
+        storage._view.disconnect()
+
+
+os.register_at_fork(after_in_child=_disconnect_in_child)

@@ -1,0 +1,144 @@
+"""Database connections: which driver, which settings, and how SQLite is made to share a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Engine
+    from sqlalchemy.engine import URL
+
+SQLITE_LOCK_TIMEOUT = 60.0  # in seconds; the default of 5 is short for many ranks on one file
+
+_NETWORK_FILE_SYSTEMS = {
+    "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs",
+    "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs", "virtiofs", "vboxsf",
+}  # fmt: skip
+
+
+def with_driver(url: URL) -> URL:
+    """Return the URL with psycopg 3 if it is PostgreSQL's, names no driver, and that is there."""
+    if url.drivername != "postgresql":
+        return url
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        return url
+    return url.set(drivername="postgresql+psycopg")
+
+
+def engine_arguments(url: URL, engine_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the arguments for ``create_engine``: the user's, and what a database needs."""
+    arguments = dict(engine_kwargs or {})
+    if url.get_backend_name() == "sqlite":
+        connect_args = {"timeout": SQLITE_LOCK_TIMEOUT, **arguments.get("connect_args", {})}
+        arguments["connect_args"] = connect_args
+    if url.get_backend_name() in ("mysql", "mariadb"):
+        arguments.setdefault("pool_pre_ping", True)
+    return arguments
+
+
+def connect_engine(
+    url: str, engine_kwargs: Mapping[str, Any] | None, *, writing: bool = False
+) -> Engine:
+    """Return an engine for the bulk statements of reading or of writing.
+
+    On SQLite, each transaction of a writing engine locks the database when it begins.
+
+    Args:
+        url: An SQLAlchemy URL.
+        engine_kwargs: As for ``sqlalchemy.create_engine``.
+        writing: Whether its transactions write.
+    """
+    parsed = with_driver(make_url(url))
+    engine = sa.create_engine(parsed, **engine_arguments(parsed, engine_kwargs))
+    if writing and engine.dialect.name == "sqlite":
+        _begin_immediately(engine)
+    return engine
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """Return the file of an SQLite database; ``None`` for memory and for other databases."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return None
+    if url.database.startswith("file:"):  # a URI with parameters of its own
+        name = url.database[len("file:") :]
+        return None if ":memory:" in name or "mode=memory" in str(url) else Path(name)
+    return Path(url.database)
+
+
+def is_in_memory(url: URL) -> bool:
+    """Tell whether the database is SQLite's in the memory of one process."""
+    return url.get_backend_name() == "sqlite" and sqlite_file(url) is None
+
+
+def file_system_of(path: Path, mounts: str) -> str:
+    """Return the type of the file system that a file lies on.
+
+    Args:
+        path: The file; it need not exist.
+        mounts: What ``/proc/self/mounts`` holds.
+
+    Returns:
+        The type by its name, such as ``ext4`` or ``nfs4``; ``""`` if it cannot be told.
+    """
+    place = os.path.realpath(path)
+    best, found = "", ""
+    for line in mounts.splitlines():
+        _, mounted, kind, *_ = line.split(" ")
+        mounted = mounted.encode().decode("unicode_escape")  # blanks are written as \040
+        inside = place == mounted or place.startswith(mounted.rstrip("/") + "/")
+        if inside and len(mounted) >= len(best):
+            best, found = mounted, kind
+    return found
+
+
+def is_network(file_system: str) -> bool:
+    """Tell whether a file system is shared by machines, so that WAL mode is not safe on it."""
+    kind = file_system.removeprefix("fuse.")
+    return kind in _NETWORK_FILE_SYSTEMS or kind in ("sshfs", "s3fs", "gcsfuse", "davfs")
+
+
+def choose_journal(engine: Engine) -> str | None:
+    """Set SQLite's journal: write-ahead where the file system is local, else the rollback journal.
+
+    Returns:
+        Why it is the rollback journal; ``None`` if it is not.
+    """
+    path = sqlite_file(engine.url)
+    if path is None:
+        return None
+    mounts = Path("/proc/self/mounts")
+    kind = file_system_of(path, mounts.read_text()) if mounts.exists() else ""
+    mode = "DELETE" if is_network(kind) else "WAL"
+    connection = engine.raw_connection()
+    try:
+        connection.cursor().execute(f"PRAGMA journal_mode={mode}")
+    finally:
+        connection.close()
+    if mode == "WAL":
+        return None
+    return (
+        f"{path} lies on a network file system ({kind}), where SQLite's WAL mode is not safe; "
+        "the rollback journal is used. PostgreSQL is faster and safer for several nodes."
+    )
+
+
+def _begin_immediately(engine: Engine) -> None:
+    # SQLAlchemy's documented way around the driver, which would begin at the first write only.
+    @sa.event.listens_for(engine, "connect")
+    def _leave_transactions_alone(connection: Any, record: Any) -> None:
+        connection.isolation_level = None
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,226 @@
+"""The ledger: what the writer knows of one study, and how changes become rows."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from dataclasses import field
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING
+from typing import Any
+
+from optuna.trial import TrialState
+from sqlalchemy.exc import DBAPIError
+
+from optuna_propulate.storages import reading
+from optuna_propulate.storages.numbering import Numbering
+from optuna_propulate.storages.protocol import Change
+from optuna_propulate.storages.protocol import utc
+from optuna_propulate.storages.schema import Writing
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+_UNFINISHED = ("RUNNING", "WAITING")
+_POLLED_AT_ONCE = 500
+
+
+@dataclass
+class Outcome:
+    """What a transaction did, to be told once it is committed.
+
+    Args:
+        waiting: Numbers of trials that anybody may take up from now on, by id.
+        complete: Ids of trials that are complete since, with their first value.
+        refused: Numbers of trials that the database did not take, with its reason.
+    """
+
+    waiting: dict[int, int] = field(default_factory=dict)
+    complete: dict[int, float | None] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+class Ledger:
+    """Holds, of one study, the numbers and ids of what is not finished.
+
+    Args:
+        connection: A connection that has locked the study.
+        study_id: The study.
+    """
+
+    def __init__(self, connection: Connection, study_id: int) -> None:
+        self.study_id = study_id
+        self.base = reading.count_trials(connection, study_id)
+        self.waiting = reading.trials_in_state(connection, study_id, TrialState.WAITING)
+        self.numbering = Numbering(self.base)
+        self._last_id = reading.last_trial_id(connection, study_id)
+        self._ids: dict[int, int] = {}
+        running = reading.trials_in_state(connection, study_id, TrialState.RUNNING)
+        self._elsewhere = dict.fromkeys((*running, *self.waiting))
+
+    def write(
+        self, connection: Connection, changes: Iterable[Change], *, carefully: bool = False
+    ) -> Outcome:
+        """Write changes, and find what others have added; call it again if it raises.
+
+        Args:
+            connection: A connection in a transaction that has locked the study.
+            changes: What ranks told, in the order in which each of them told it, with the
+                distributions of parameters as JSON.
+            carefully: Whether each trial is written on its own, so that one which the database
+                refuses does not keep the others out; it becomes a failed trial.
+        """
+        before = copy.deepcopy(self.numbering), dict(self._ids), self._last_id
+        before_elsewhere = dict(self._elsewhere)
+        try:
+            return self._write(Writing(connection), connection, _merged(changes), carefully)
+        except BaseException:
+            self.numbering, self._ids, self._last_id = before
+            self._elsewhere = before_elsewhere
+            raise
+
+    def poll(self, connection: Connection) -> tuple[bool, Outcome]:
+        """Return whether others have added trials, and which of theirs are complete by now."""
+        added = bool(reading.trials_after(connection, self.study_id, self._last_id))
+        looked_at = list(islice(self._elsewhere, _POLLED_AT_ONCE))
+        outcome = Outcome()
+        for identity, state in reading.states_of(connection, looked_at).items():
+            del self._elsewhere[identity]
+            if state in _UNFINISHED:
+                self._elsewhere[identity] = None  # looked at again after the others
+            elif state == "COMPLETE":
+                outcome.complete[identity] = None
+        return added, outcome
+
+    def _write(
+        self,
+        writing: Writing,
+        connection: Connection,
+        changes: dict[int | tuple[int], Change],
+        carefully: bool,
+    ) -> Outcome:
+        outcome, states = Outcome(), {}
+        for identity, _, state in reading.trials_after(connection, self.study_id, self._last_id):
+            self.numbering.found(identity)
+            states[identity] = state
+            if state in _UNFINISHED:
+                self._elsewhere[identity] = None
+            elif state == "COMPLETE":
+                outcome.complete[identity] = None
+            self._last_id = identity
+        told = {
+            change.number: change
+            for change in changes.values()
+            if change.identity is None and not self.numbering.has_row(change.number)
+        }
+        there = [change for change in changes.values() if change.number not in told]
+        plan = self.numbering.plan(told)
+        writing.delete_trials([self._ids.pop(number) for number in plan.deleted])
+        now = utc(datetime.now())
+        new = [
+            told.get(number) or Change(number, None, "RUNNING", now, None)
+            for number in plan.inserted
+        ]
+        rows = [(c.number, c.state, c.start, c.complete) for c in new]
+        ids = writing.insert_trials(self.study_id, rows) if rows else []
+        self._last_id = max(self._last_id, *ids, 0)
+        identified = list(zip(ids, new, strict=True))
+        self._ids.update((c.number, identity) for identity, c in identified)
+        writing.renumber(plan.renumbered)
+        known = [(self._ids.get(c.number) if c.identity is None else c.identity, c) for c in there]
+        old = [(identity, c) for identity, c in known if identity is not None]
+        writing.update_trials([(c.state, c.start, c.complete, identity) for identity, c in old])
+        for group, is_new in ((identified, True), (old, False)):
+            if carefully:
+                for identity, change in group:
+                    _write_alone(writing, connection, identity, change, is_new, outcome)
+            else:
+                _write_about(writing, group, is_new)
+        self._note(identified + old, outcome)
+        outcome.waiting.update(self._newly_waiting(connection, plan.settled, states))
+        return outcome
+
+    def _note(self, written: Sequence[tuple[int, Change]], outcome: Outcome) -> None:
+        for identity, change in written:
+            if change.state not in _UNFINISHED:
+                self._ids.pop(change.number, None)
+                self._elsewhere.pop(identity, None)
+            if change.state == "COMPLETE" and change.values:
+                outcome.complete[identity] = change.values[0]
+            elif change.state == "WAITING":
+                outcome.waiting[identity] = change.number
+
+    def _newly_waiting(
+        self, connection: Connection, settled: dict[int, int], states: dict[int, str]
+    ) -> dict[int, int]:
+        unknown = [identity for identity in settled if identity not in states]
+        states = states | reading.states_of(connection, unknown)
+        return {i: number for i, number in settled.items() if states.get(i) == "WAITING"}
+
+
+def _merged(changes: Iterable[Change]) -> dict[int | tuple[int], Change]:
+    """Return one change for each trial: what came later counts, or is added."""
+    merged: dict[int | tuple[int], Change] = {}
+    for change in changes:
+        key = change.number if change.identity is None else (change.identity,)
+        earlier = merged.setdefault(key, change)
+        if earlier is change:
+            continue
+        merged[key] = Change(
+            change.number,
+            change.identity,
+            change.state,
+            change.start,
+            change.complete,
+            [*earlier.params, *change.params],
+            earlier.values if change.values is None else change.values,
+            {**earlier.user, **change.user},
+            {**earlier.system, **change.system},
+            [*earlier.steps, *change.steps],
+        )
+    return merged
+
+
+def _write_about(writing: Writing, group: Sequence[tuple[int, Change]], is_new: bool) -> None:
+    """Write what is told about trials that have rows."""
+    params: list[Any] = []
+    values: list[Any] = []
+    user: list[Any] = []
+    system: list[Any] = []
+    steps: list[Any] = []
+    for identity, change in group:
+        params += [(identity, *param) for param in change.params]
+        values += [(identity, place, value) for place, value in enumerate(change.values or ())]
+        user += [(identity, *item) for item in change.user.items()]
+        system += [(identity, *item) for item in change.system.items()]
+        steps += [(identity, *step) for step in change.steps]
+    writing.params(params, new=is_new)
+    writing.values(values, new=is_new)
+    writing.user_attributes(user, new=is_new)
+    writing.system_attributes(system, new=is_new)
+    writing.steps(steps, new=is_new)
+
+
+def _write_alone(
+    writing: Writing,
+    connection: Connection,
+    identity: int,
+    change: Change,
+    is_new: bool,
+    outcome: Outcome,
+) -> None:
+    """Write what is told about one trial; if the database refuses it, the trial has failed."""
+    try:
+        with connection.begin_nested():
+            _write_about(writing, [(identity, change)], is_new)
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        outcome.refused[change.number] = str(error.orig)
+        change.state = "FAIL"
+        writing.fail(identity)

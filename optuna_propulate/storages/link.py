@@ -1,0 +1,299 @@
+"""The link between a rank and the writer: starting it, calling it, telling it without waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING
+from typing import Any
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError
+from optuna.exceptions import StorageInternalError
+
+from optuna_propulate.storages.protocol import NONCE_BYTES
+from optuna_propulate.storages.protocol import FrameReader
+from optuna_propulate.storages.protocol import frame
+from optuna_propulate.storages.protocol import new_token
+from optuna_propulate.storages.protocol import proof
+from optuna_propulate.storages.protocol import receive_exactly
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Mapping
+
+_logger = optuna.logging.get_logger(__name__)
+
+_START_TIMEOUT = 120.0  # in seconds: Python on a busy parallel file system starts slowly
+_ERRORS = {
+    error.__name__: error
+    for error in (KeyError, ValueError, RuntimeError, DuplicatedStudyError, StorageInternalError)
+}
+
+
+class WriterProcess:
+    """Holds the writer that this process has started.
+
+    Args:
+        url: The database's URL; it goes to the writer over a pipe, as a command line can be read
+            by anybody.
+        engine_kwargs: As for ``sqlalchemy.create_engine``; values that JSON can hold.
+        refresh_interval: How often it looks for trials of others, in seconds.
+        beyond: Whether ranks on other nodes connect to it.
+
+    Attributes:
+        addresses: Where it listens: a path, and host and port if other nodes connect.
+        token: What a rank has to know.
+
+    Raises:
+        Exception: What opening the database raised there.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        engine_kwargs: Mapping[str, Any] | None,
+        refresh_interval: float,
+        *,
+        beyond: bool = False,
+    ) -> None:
+        self.token = new_token()
+        settings = {
+            "url": url,
+            "engine_kwargs": dict(engine_kwargs or {}),
+            "refresh_interval": refresh_interval,
+            "beyond": beyond,
+            "token": self.token,
+            "folder": tempfile.mkdtemp(prefix="optuna-propulate-"),
+        }
+        first_line = json.dumps(settings).encode() + b"\n"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "optuna_propulate.storages.writer"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # what interrupts the job must not interrupt what it has told
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(first_line)
+            self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        self._process.stdout.close()
+        if not answer:
+            raise StorageInternalError(
+                f"The process that writes to the database ended with {self._process.wait()}."
+            )
+        said = json.loads(answer)
+        if "error" in said:
+            self._process.wait()
+            kind, text = said["error"]
+            raise _ERRORS.get(kind, StorageInternalError)(text)
+        if said["note"]:
+            _logger.warning(said["note"])
+        self.addresses = said["addresses"]
+
+    def let_go(self) -> None:
+        """Tell the writer that it may end once every rank has left it."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until the writer has ended; return whether it has."""
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+
+class Link:
+    """Holds a rank's connection to the writer, and a thread that listens to it.
+
+    Args:
+        address: The writer's path, or its host and port.
+        token: What the writer wants to be known.
+        heard: Called by the thread with each message that answers no call.
+        tick: Called by the thread every ``interval`` seconds, and after each ``wake``.
+        interval: In seconds.
+        timeout: How long a call may take, in seconds.
+
+    Raises:
+        StorageInternalError: If the writer cannot be reached.
+    """
+
+    def __init__(
+        self,
+        address: str | list[Any],
+        token: str,
+        heard: Callable[[list[Any]], None],
+        tick: Callable[[], None],
+        interval: float,
+        timeout: float,
+    ) -> None:
+        self._heard, self._tick = heard, tick
+        self._interval, self._timeout = interval, timeout
+        self._connection = _connect(address, token)
+        self._sending = threading.Lock()
+        self._sequence = 0
+        self._calls: dict[int, Future[Any]] = {}
+        self._broken: str | None = None
+        self._awake, self._waking = socket.socketpair()
+        self._waking.setblocking(False)
+        self._thread = threading.Thread(target=self._run, name="storage-link", daemon=True)
+        self._thread.start()
+
+    @property
+    def broken(self) -> str | None:
+        """Why the writer cannot be reached any more; ``None`` if it can."""
+        return self._broken
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Let the writer do something, and wait for its result.
+
+        Raises:
+            KeyError: And whatever else the writer answers with.
+            StorageInternalError: If it does not answer.
+        """
+        future: Future[Any] = Future()
+        with self._sending:
+            self._sequence += 1
+            sequence = self._sequence
+            self._calls[sequence] = future
+            self._send(frame(["call", sequence, method, list(arguments)]))
+        try:
+            return future.result(self._timeout)
+        except FutureTimeoutError:
+            self._calls.pop(sequence, None)
+            raise StorageInternalError(
+                f"The process that writes to the database has not answered within "
+                f"{self._timeout:g} s."
+            ) from None
+
+    def tell(self, kind: str, make: Callable[[int], list[Any] | None]) -> tuple[int, int]:
+        """Send a message that is put together once its turn has come.
+
+        Args:
+            kind: Its kind.
+            make: Called with the message's sequence number; returns what follows that, or
+                ``None`` for no message. Messages are sent in the order of these calls.
+
+        Returns:
+            The sequence number, and how many bytes were sent: 0 for no message.
+        """
+        with self._sending:
+            self._sequence += 1
+            content = make(self._sequence)
+            if content is None:
+                return self._sequence, 0
+            sent = frame([kind, self._sequence, *content])
+            self._send(sent)
+            return self._sequence, len(sent)
+
+    def answer(self, message: list[Any]) -> None:
+        """Send a message without a sequence number."""
+        with self._sending:
+            self._send(frame(message))
+
+    def wake(self) -> None:
+        """Let the thread tick now."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            self._waking.send(b"\0")
+
+    def close(self) -> None:
+        """Close the connection; what was sent is written all the same."""
+        self._fail("It has been closed.")
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self.wake()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(self._interval + 5.0)
+        for end in (self._connection, self._awake, self._waking):
+            end.close()
+
+    def forget(self) -> None:
+        """Let go of the descriptors in a forked child, to whom the connection does not belong."""
+        self._broken = "It belongs to the process that this one was forked from."
+        for end in (self._connection, self._awake, self._waking):
+            with contextlib.suppress(OSError):
+                end.close()
+
+    def _send(self, content: bytes) -> None:
+        if self._broken is not None:
+            raise StorageInternalError(self._broken)
+        try:
+            self._connection.sendall(content)
+        except OSError as error:
+            self._fail(f"The process that writes to the database is gone: {error}")
+            raise StorageInternalError(self._broken) from error
+
+    def _fail(self, reason: str) -> None:
+        self._broken = self._broken or reason
+        while self._calls:
+            _, future = self._calls.popitem()
+            future.set_exception(StorageInternalError(self._broken))
+
+    def _run(self) -> None:
+        reader = FrameReader()
+        selector = selectors.DefaultSelector()
+        selector.register(self._connection, selectors.EVENT_READ)
+        selector.register(self._awake, selectors.EVENT_READ)
+        due = time.monotonic() + self._interval
+        while self._broken is None:
+            ready = {key.fileobj for key, _ in selector.select(max(0.0, due - time.monotonic()))}
+            try:
+                if self._connection in ready:
+                    for message in reader.read(self._connection):
+                        self._hear(message)
+                if self._awake in ready:
+                    self._awake.recv(4096)
+                if self._awake in ready or time.monotonic() >= due:
+                    due = time.monotonic() + self._interval
+                    self._tick()
+            except (OSError, StorageInternalError) as error:
+                self._fail(f"The process that writes to the database is gone: {error}")
+        self._heard(["broken", self._broken])
+
+    def _hear(self, message: list[Any]) -> None:
+        kind = message[0]
+        if kind not in ("result", "error"):
+            self._heard(message)
+            return
+        future = self._calls.pop(message[1], None)
+        if future is None:
+            return  # its caller has given up
+        if kind == "result":
+            future.set_result(message[2])
+        else:
+            future.set_exception(_ERRORS.get(message[2], StorageInternalError)(message[3]))
+
+
+def _connect(address: str | list[Any], token: str) -> socket.socket:
+    try:
+        if isinstance(address, str):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(_START_TIMEOUT)
+            connection.connect(address)
+        else:
+            connection = socket.create_connection(tuple(address), timeout=_START_TIMEOUT)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(proof(token, receive_exactly(connection, NONCE_BYTES)))
+    except OSError as error:
+        raise StorageInternalError(
+            f"The process that writes to the database cannot be reached at {address} from "
+            f"{os.uname().nodename}: {error}"
+        ) from error
+    connection.settimeout(None)
+    return connection

@@ -1,0 +1,102 @@
+"""Trial numbers: dense and unique at every instant, though others add trials in between.
+
+Workers claim numbers from a counter and go on; their rows are written later. Another client of
+the database, which knows nothing of that, gives its trial the number of rows that it sees: one
+that was claimed already. Such a trial *floats*: it keeps the highest number, above all that are
+written, until a number has been claimed for it from the same counter, which it keeps for good.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from dataclasses import field
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass
+class Plan:
+    """What a transaction has to do, so that numbers stay dense.
+
+    Args:
+        inserted: The numbers to insert rows for, ascending; some may be of trials that are claimed
+            but not told of yet.
+        renumbered: The number of each row to be renumbered, by its id.
+        settled: The rows, by id, that have got their number for good, with that.
+        deleted: The numbers whose rows of ours are to be deleted first: they were inserted for
+            trials that nobody had told of, and turned out to be claimed for floating rows.
+    """
+
+    inserted: list[int] = field(default_factory=list)
+    deleted: list[int] = field(default_factory=list)
+    renumbered: dict[int, int] = field(default_factory=dict)
+    settled: dict[int, int] = field(default_factory=dict)
+
+
+class Numbering:
+    """Holds which numbers of a study have rows, and which rows float.
+
+    Args:
+        n_rows: How many rows there are; they are numbered densely from 0.
+    """
+
+    def __init__(self, n_rows: int) -> None:
+        self._next = n_rows
+        self._floating: deque[int] = deque()
+        self._claimed: set[int] = set()
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are."""
+        return self._next + len(self._floating)
+
+    @property
+    def n_unclaimed(self) -> int:
+        """How many rows float without a number being claimed for them."""
+        return len(self._floating) - len(self._claimed)
+
+    @property
+    def has_claims(self) -> bool:
+        """Whether numbers were claimed that no floating row has got yet."""
+        return bool(self._claimed)
+
+    def has_row(self, number: int) -> bool:
+        """Tell whether one of ours has a row with this number."""
+        return number < self._next
+
+    def found(self, identity: int) -> None:
+        """Note a row that somebody else has added: it floats."""
+        self._floating.append(identity)
+
+    def claimed(self, numbers: Iterable[int]) -> None:
+        """Note numbers that were claimed for floating rows."""
+        self._claimed.update(numbers)
+
+    def plan(self, told: Iterable[int]) -> Plan:
+        """Return what a transaction has to do, and assume that it will be done.
+
+        Args:
+            told: The numbers of the trials that are to be written.
+        """
+        plan, before = Plan(), self._next
+        floated = {identity: before + place for place, identity in enumerate(self._floating)}
+        end = max((*told, *self._claimed, before - 1)) + 1
+        plan.deleted = sorted(number for number in self._claimed if number < before)
+        del plan.deleted[len(self._floating) :]  # claimed twice, as a rank died over it
+        for number in plan.deleted:
+            plan.settled[self._floating.popleft()] = number
+        for number in range(before, end):
+            if number in self._claimed and self._floating:
+                plan.settled[self._floating.popleft()] = number
+            else:
+                plan.inserted.append(number)
+        self._claimed.clear()
+        self._next = end
+        numbers = {identity: end + place for place, identity in enumerate(self._floating)}
+        numbers.update(plan.settled)
+        plan.renumbered = {i: number for i, number in numbers.items() if number != floated[i]}
+        return plan

@@ -1,0 +1,129 @@
+"""The office: the writer that the ranks of a job share, and the counters of trial numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import weakref
+from typing import TYPE_CHECKING
+from typing import Any
+
+import optuna
+
+from optuna_propulate.exchange.counters import LocalCounters
+from optuna_propulate.exchange.counters import SharedCounters
+from optuna_propulate.exchange.launcher import comm_timeout
+from optuna_propulate.exchange.mpi import nodes_of
+from optuna_propulate.job import Job
+from optuna_propulate.storages.engine import is_in_memory
+from optuna_propulate.storages.link import WriterProcess
+from optuna_propulate.storages.rdb import parse_url
+
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mpi4py import MPI
+
+    from optuna_propulate.exchange.counters import Counters
+
+_logger = optuna.logging.get_logger(__name__)
+
+N_COUNTERS = 64
+"""How many studies one job can write through one storage."""
+
+_END_TIMEOUT = 60.0  # in seconds
+
+
+class Office:
+    """Holds the writer's address, the process if this one started it, and the counters.
+
+    Args:
+        address: Where this process reaches the writer.
+        token: What the writer wants to be known.
+        counters: Counts the trials of each study.
+        process: The writer, if this process started it.
+    """
+
+    def __init__(
+        self,
+        address: str | list[Any],
+        token: str,
+        counters: Counters,
+        process: WriterProcess | None,
+    ) -> None:
+        self.address, self.token, self.counters = address, token, counters
+        self._pid = os.getpid()
+        self._process = process
+        if process is not None:
+            weakref.finalize(self, _dismiss, process, self._pid)
+
+
+_offices: weakref.WeakValueDictionary[str, Office] = weakref.WeakValueDictionary()
+
+
+def open_office(
+    url: str,
+    engine_kwargs: Mapping[str, Any],
+    refresh_interval: float,
+    comm: MPI.Intracomm | None,
+) -> Office:
+    """Start a writer, or find the one that is there; collective if there is a communicator.
+
+    Args:
+        url: The database's URL.
+        engine_kwargs: As for ``sqlalchemy.create_engine``.
+        refresh_interval: How often the writer looks for trials of others, in seconds.
+        comm: The ranks that share it.
+
+    Raises:
+        StorageInternalError: If the database cannot be opened; its password is not shown.
+        TimeoutError: If not every rank calls this within a minute.
+        ValueError: If the URL is none, or is one that processes cannot share.
+    """
+    if is_in_memory(parse_url(url)):
+        raise ValueError(
+            "An SQLite database in memory cannot be shared with the process that writes; give "
+            "a file, or no storage at all to keep the study in memory."
+        )
+    if comm is not None and comm.size > 1:
+        return _shared_office(url, engine_kwargs, refresh_interval, Job(comm, comm_timeout()))
+    key = json.dumps([os.getpid(), url, dict(engine_kwargs), refresh_interval])
+    office = _offices.get(key)
+    if office is None:
+        process = WriterProcess(url, engine_kwargs, refresh_interval)
+        office = Office(process.addresses[0], process.token, LocalCounters(), process)
+        _offices[key] = office
+    return office
+
+
+def _shared_office(
+    url: str, engine_kwargs: Mapping[str, Any], refresh_interval: float, job: Job
+) -> Office:
+    job.agree(url=_digest(url), refresh_interval=refresh_interval)
+    nodes = nodes_of(job.comm, comm_timeout())
+    beyond = len(set(nodes)) > 1
+    started: list[WriterProcess] = []
+
+    def start() -> tuple[list[Any], str]:
+        started.append(WriterProcess(url, engine_kwargs, refresh_interval, beyond=beyond))
+        return started[0].addresses, started[0].token
+
+    addresses, token = job.from_root(start)
+    counters = SharedCounters(job.comm, N_COUNTERS)
+    address = addresses[0 if nodes[job.rank] == nodes[0] else -1]
+    return Office(address, token, counters, started[0] if started else None)
+
+
+def _digest(url: str) -> int:
+    """Return a number to compare URLs by, as these may hold a password."""
+    import zlib
+
+    return zlib.crc32(url.encode())
+
+
+def _dismiss(process: WriterProcess, pid: int) -> None:
+    """Let the writer end, and wait until it has written what it was told."""
+    if os.getpid() != pid:
+        return  # the child of a fork
+    process.let_go()

@@ -1,0 +1,190 @@
+"""Optuna's tables, read: whole trials, and what is new since the last time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import cast
+
+import sqlalchemy as sa
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+
+from optuna_propulate.storages.protocol import distribution_of
+from optuna_propulate.storages.protocol import local
+from optuna_propulate.storages.schema import slices
+from optuna_propulate.storages.schema import table
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Iterator
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+
+def count_trials(connection: Connection, study_id: int) -> int:
+    """Return how many trials a study has."""
+    trials = table("TrialModel")
+    query = sa.select(sa.func.count()).where(trials.c.study_id == study_id)
+    return connection.scalar(query) or 0
+
+
+def last_trial_id(connection: Connection, study_id: int) -> int:
+    """Return the highest id of a study's trials, 0 if there are none."""
+    trials = table("TrialModel")
+    query = sa.select(sa.func.max(trials.c.trial_id)).where(trials.c.study_id == study_id)
+    return connection.scalar(query) or 0
+
+
+def trials_after(
+    connection: Connection, study_id: int, identity: int
+) -> list[tuple[int, int, str]]:
+    """Return id, number and state of a study's trials with a higher id, ascending."""
+    trials = table("TrialModel")
+    query = (
+        sa.select(trials.c.trial_id, trials.c.number, trials.c.state)
+        .where(trials.c.study_id == study_id, trials.c.trial_id > identity)
+        .order_by(trials.c.trial_id)
+    )
+    return [(row.trial_id, row.number, row.state.name) for row in connection.execute(query)]
+
+
+def trials_in_state(connection: Connection, study_id: int, state: TrialState) -> dict[int, int]:
+    """Return the numbers of a study's trials in a state by their ids."""
+    trials = table("TrialModel")
+    query = (
+        sa.select(trials.c.trial_id, trials.c.number)
+        .where(trials.c.study_id == study_id, trials.c.state == state)
+        .order_by(trials.c.trial_id)
+    )
+    return {row.trial_id: row.number for row in connection.execute(query)}
+
+
+def states_of(connection: Connection, identities: Sequence[int]) -> dict[int, str]:
+    """Return the states of trials by their ids."""
+    trials = table("TrialModel")
+    states = {}
+    for some in slices(identities):
+        query = sa.select(trials.c.trial_id, trials.c.state).where(trials.c.trial_id.in_(some))
+        states.update({row.trial_id: row.state.name for row in connection.execute(query)})
+    return states
+
+
+def study_of(connection: Connection, identity: int) -> int | None:
+    """Return the study of a trial; ``None`` if there is no such trial."""
+    trials = table("TrialModel")
+    return connection.scalar(sa.select(trials.c.study_id).where(trials.c.trial_id == identity))
+
+
+def id_of_number(connection: Connection, study_id: int, number: int) -> int | None:
+    """Return the id of a trial; ``None`` if there is no such trial."""
+    trials = table("TrialModel")
+    return connection.scalar(
+        sa.select(trials.c.trial_id).where(
+            trials.c.study_id == study_id, trials.c.number == number
+        )
+    )
+
+
+def first_distribution(connection: Connection, study_id: int, name: str) -> str | None:
+    """Return the distribution that a study has for a parameter already, as JSON."""
+    trials, params = table("TrialModel"), table("TrialParamModel")
+    query = (
+        sa.select(params.c.distribution_json)
+        .join(trials, trials.c.trial_id == params.c.trial_id)
+        .where(trials.c.study_id == study_id, params.c.param_name == name)
+        .limit(1)
+    )
+    return connection.scalar(query)
+
+
+def read_trials_after(
+    connection: Connection, study_id: int, identity: int, at_once: int = 5000
+) -> Iterator[FrozenTrial]:
+    """Yield a study's trials with a higher id, ascending; keeps ``at_once`` in memory."""
+    trials = table("TrialModel")
+    while True:
+        query = (
+            sa.select(trials)
+            .where(trials.c.study_id == study_id, trials.c.trial_id > identity)
+            .order_by(trials.c.trial_id)
+            .limit(at_once)
+        )
+        rows = connection.execute(query).all()
+        if not rows:
+            return
+        first, identity = rows[0].trial_id, rows[-1].trial_id
+        yield from _frozen(connection, rows, lambda c: c.between(first, identity))  # noqa: B023
+
+
+def read_trials(connection: Connection, identities: Sequence[int]) -> Iterator[FrozenTrial]:
+    """Yield trials by their ids, ascending; those that are not there are left out."""
+    trials = table("TrialModel")
+    for some in slices(sorted(identities)):
+        query = sa.select(trials).where(trials.c.trial_id.in_(some)).order_by(trials.c.trial_id)
+        rows = connection.execute(query).all()
+        yield from _frozen(connection, rows, lambda c: c.in_(some))  # noqa: B023
+
+
+def _frozen(
+    connection: Connection,
+    rows: Sequence[Any],
+    which: Callable[[Any], Any],
+) -> Iterator[FrozenTrial]:
+    """Yield the trials of rows, with what the other tables hold about them."""
+
+    def about(model: str, key: str) -> dict[int, list[Any]]:
+        source = table(model)
+        (primary,) = source.primary_key.columns
+        found: defaultdict[int, list[Any]] = defaultdict(list)
+        query = sa.select(source).where(which(source.c.trial_id)).order_by(primary)
+        for row in connection.execute(query):
+            found[row.trial_id].append(row)
+        return found
+
+    params = about("TrialParamModel", "param_name")
+    values = about("TrialValueModel", "objective")
+    user = about("TrialUserAttributeModel", "key")
+    system = about("TrialSystemAttributeModel", "key")
+    steps = about("TrialIntermediateValueModel", "step")
+    for row in rows:
+        identity = row.trial_id
+        distributions = {
+            p.param_name: distribution_of(p.distribution_json) for p in params[identity]
+        }
+        yield FrozenTrial(
+            number=row.number,
+            state=row.state,
+            value=None,
+            values=[
+                _loaded(v.value, v.value_type)
+                for v in sorted(values[identity], key=lambda v: cast("int", v.objective))
+            ]
+            or None,
+            datetime_start=local(row.datetime_start),
+            datetime_complete=local(row.datetime_complete),
+            params={
+                p.param_name: distributions[p.param_name].to_external_repr(p.param_value)
+                for p in params[identity]
+            },
+            distributions=distributions,
+            user_attrs={a.key: json.loads(a.value_json) for a in user[identity]},
+            system_attrs={a.key: json.loads(a.value_json) for a in system[identity]},
+            intermediate_values={
+                s.step: _loaded(s.intermediate_value, s.intermediate_value_type)
+                for s in steps[identity]
+            },
+            trial_id=identity,
+        )
+
+
+def _loaded(value: float | None, kind: Any) -> float:
+    if kind.name == "FINITE":
+        assert value is not None
+        return value
+    return {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}[kind.name]

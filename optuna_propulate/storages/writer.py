@@ -1,0 +1,302 @@
+"""The writer: the one process of a job that writes trials into the database.
+
+It is started by rank 0, knows no MPI, and ends when everybody it serves has gone. No signal ends
+it before, so what the ranks have told is committed even if all of them are killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import InterfaceError
+from sqlalchemy.exc import OperationalError
+
+from optuna_propulate.storages.database import Database
+from optuna_propulate.storages.database import RefusedError
+from optuna_propulate.storages.protocol import NONCE_BYTES
+from optuna_propulate.storages.protocol import Change
+from optuna_propulate.storages.protocol import FrameReader
+from optuna_propulate.storages.protocol import frame
+from optuna_propulate.storages.protocol import is_proof
+
+
+_LONGEST_RETRY = 5.0  # in seconds, between two tries to reach the database
+_PROOF_BYTES = 32
+
+
+class Client:
+    """Holds one rank's connection, and what is on its way to that rank."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.is_trusted = False
+        self.nonce = os.urandom(NONCE_BYTES)
+        self.outgoing = bytearray(self.nonce)
+        self._frames = FrameReader()
+        self._proof = b""
+        connection.setblocking(False)
+
+    def send(self, message: list[Any]) -> None:
+        """Let a message go out as soon as the rank takes it."""
+        self.outgoing += frame(message)
+
+    def receive(self, token: str) -> list[list[Any]]:
+        """Return the messages that have come in.
+
+        Raises:
+            ConnectionError: If the rank has gone, or does not know the token.
+        """
+        if self.is_trusted:
+            return list(self._frames.read(self.connection))
+        received = self.connection.recv(_PROOF_BYTES - len(self._proof))
+        if not received:
+            raise ConnectionError("The other side has closed the connection.")
+        self._proof += received
+        if len(self._proof) == _PROOF_BYTES:
+            if not is_proof(token, self.nonce, self._proof):
+                raise ConnectionError("The other side does not know the token.")
+            self.is_trusted = True
+        return []
+
+    def flush(self) -> None:
+        """Send what the rank takes now; never waits."""
+        if self.outgoing:
+            try:
+                n_sent = self.connection.send(self.outgoing)
+            except BlockingIOError:
+                return
+            del self.outgoing[:n_sent]
+
+
+class Writer:
+    """Holds the connections of a job's ranks, and what they have told and is not written yet.
+
+    Args:
+        database: What it writes to.
+        listeners: Where ranks connect.
+        token: What they have to know.
+        refresh_interval: How often it looks for what others have added, in seconds.
+        lifeline: A file descriptor that ends when rank 0's process does.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        listeners: list[socket.socket],
+        token: str,
+        refresh_interval: float,
+        lifeline: int,
+    ) -> None:
+        self._database = database
+        self._token = token
+        self._refresh_interval = refresh_interval
+        self._selector = selectors.DefaultSelector()
+        self._clients: dict[int, Client] = {}
+        self._told: deque[tuple[Client, int, int, list[Change]]] = deque()
+        self._lifeline: int | None = lifeline
+        self._polled = time.monotonic()
+        self._pause = 0.0
+        self._retry_at = 0.0
+        for listener in listeners:
+            listener.setblocking(False)
+            self._selector.register(listener, selectors.EVENT_READ, listener)
+        self._selector.register(lifeline, selectors.EVENT_READ, None)
+
+    def run(self) -> None:
+        """Serve until every rank and the process that started this one have gone."""
+        while self._clients or self._lifeline is not None or self._told:
+            calls = []
+            for key, events in self._selector.select(self._timeout()):
+                if key.data is None:
+                    self._selector.unregister(key.fd)
+                    self._lifeline = None
+                elif isinstance(key.data, Client):
+                    calls += self._serve(key.data, events)
+                else:
+                    self._admit(key.data)
+            self._write()
+            for client, message in calls:
+                self._answer(client, message)
+            self._poll()
+            self._send_all()
+
+    def _timeout(self) -> float:
+        now = time.monotonic()
+        waits = [self._polled + self._refresh_interval - now]
+        if self._told:
+            waits.append(self._retry_at - now)
+        return max(0.0, min(waits))
+
+    def _admit(self, listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        client = Client(connection)
+        self._clients[connection.fileno()] = client
+        self._selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, client)
+
+    def _serve(self, client: Client, events: int) -> list[tuple[Client, list[Any]]]:
+        """Send to a rank and hear it; return what it calls for."""
+        calls = []
+        try:
+            if events & selectors.EVENT_WRITE:
+                client.flush()
+            if events & selectors.EVENT_READ:
+                for message in client.receive(self._token):
+                    kind = message[0]
+                    if kind == "trials":
+                        _, sequence, study_id, distributions, packed = message
+                        changes = [_change(one, distributions) for one in packed]
+                        self._told.append((client, sequence, study_id, changes))
+                    elif kind == "numbers":
+                        self._database.claimed(message[1], message[2])
+                    else:
+                        calls.append((client, message))
+        except BlockingIOError:
+            pass
+        except OSError:  # it has gone; what it told stays told
+            self._dismiss(client)
+        return calls
+
+    def _dismiss(self, client: Client) -> None:
+        self._selector.unregister(client.connection)
+        del self._clients[client.connection.fileno()]
+        client.connection.close()
+        self._database.forget_claims()
+
+    def _send_all(self) -> None:
+        for client in list(self._clients.values()):
+            try:
+                client.flush()
+            except OSError:
+                self._dismiss(client)
+                continue
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.outgoing else 0)
+            self._selector.modify(client.connection, events, client)
+
+    def _broadcast(self, messages: list[list[Any]]) -> None:
+        for message in messages:
+            clients = [client for client in self._clients.values() if client.is_trusted]
+            if message[0] == "claim":
+                clients = clients[:1]
+            for client in clients:
+                client.send(message)
+
+    def _write(self) -> None:
+        """Write what was told, in one transaction for each study, and acknowledge it."""
+        if not self._told or time.monotonic() < self._retry_at:
+            return
+        told = list(self._told)
+        by_study: dict[int, list[Change]] = {}
+        for _, _, study_id, changes in told:
+            by_study.setdefault(study_id, []).extend(changes)
+        try:
+            for study_id, changes in by_study.items():
+                self._broadcast(self._database.write(study_id, changes))
+                written = [entry for entry in told if entry[2] == study_id]
+                for client, sequence, _, _ in written:
+                    client.send(["ack", sequence])
+                self._told = deque(entry for entry in self._told if entry[2] != study_id)
+        except (OperationalError, InterfaceError, DBAPIError) as error:
+            self._put_off(error)
+            return
+        if self._pause:
+            self._broadcast([["trouble", ""]])
+        self._pause = 0.0
+
+    def _put_off(self, error: DBAPIError) -> None:
+        if not self._pause:
+            self._broadcast([["trouble", str(error.orig)]])
+        self._pause = min(max(2 * self._pause, 0.1), _LONGEST_RETRY)
+        self._retry_at = time.monotonic() + self._pause
+        if not self._clients and self._lifeline is None and self._pause == _LONGEST_RETRY:
+            sys.exit(f"What {len(self._told)} messages told is lost: {error.orig}")
+
+    def _answer(self, client: Client, message: list[Any]) -> None:
+        _, sequence, method, arguments = message
+        try:
+            value, news = self._database.call(method, arguments)
+        except RefusedError as refusal:
+            client.send(["error", sequence, refusal.kind, str(refusal)])
+            return
+        client.send(["result", sequence, value])
+        self._broadcast(news)
+
+    def _poll(self) -> None:
+        """Look for what others have added to the studies being written."""
+        if time.monotonic() < self._polled + self._refresh_interval or self._told:
+            return
+        with suppress(DBAPIError):  # the next transaction says so
+            self._broadcast(self._database.poll())
+        self._polled = time.monotonic()
+
+
+def _change(packed: list[Any], distributions: list[str]) -> Change:
+    change = Change(*packed)
+    change.params = [(name, value, distributions[place]) for name, value, place in change.params]
+    return change
+
+
+def listen(folder: Path, *, beyond: bool) -> tuple[list[socket.socket], list[Any]]:
+    """Return the sockets to listen on, and their addresses.
+
+    Args:
+        folder: Where the Unix socket lies; nobody else may enter it.
+        beyond: Whether ranks on other nodes connect, too.
+    """
+    path = str(folder / "writer")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listeners, addresses = [listener], [path]  # type: list[socket.socket], list[Any]
+    if beyond:
+        listeners.append(socket.create_server(("", 0)))
+        addresses.append([socket.gethostname(), listeners[1].getsockname()[1]])
+    for each in listeners:
+        each.listen(4096)
+    return listeners, addresses
+
+
+def main() -> None:
+    """Read the settings from the standard input, say where it listens, and serve."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    settings = json.loads(sys.stdin.readline())
+    folder = Path(settings["folder"])
+    try:
+        database = Database(settings["url"], settings["engine_kwargs"])
+        listeners, addresses = listen(folder, beyond=settings["beyond"])
+    except Exception as error:  # whatever it is, it is raised in the process that waits for it
+        _say({"error": [type(error).__name__, str(error)]})
+        return
+    _say({"addresses": addresses, "note": database.note})
+    os.close(1)
+    try:
+        writer = Writer(
+            database,
+            listeners,
+            settings["token"],
+            settings["refresh_interval"],
+            sys.stdin.fileno(),
+        )
+        writer.run()
+    finally:
+        (folder / "writer").unlink(missing_ok=True)
+        folder.rmdir()
+        database.close()
+
+
+def _say(answer: dict[str, Any]) -> None:
+    os.write(1, json.dumps(answer).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()
