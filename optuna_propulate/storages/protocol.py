@@ -155,7 +155,7 @@ class Change:
             self.number, self.identity, self.state, self.start, self.complete,
             self.params, self.values, self.user, self.system, self.steps,
         ]  # fmt: skip
-        while not packed[-1] and len(packed) > 3:
+        while not packed[-1] and len(packed) > 5:
             packed.pop()
         return packed
 

@@ -21,3 +21,11 @@ class TestSqlite(StorageTestCase):
         storage = BatchedRDBStorage(f"sqlite:///{tmp_path}/study.db")
         yield storage
         storage.close()
+
+
+class TestPostgresql(StorageTestCase):
+    @pytest.fixture
+    def storage(self, postgresql: str) -> Iterator[BatchedRDBStorage]:
+        storage = BatchedRDBStorage(postgresql)
+        yield storage
+        storage.close()
