@@ -24,6 +24,7 @@ from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import trial_by_id
 from optuna_propulate.job import Progress
 from optuna_propulate.job import threads_allowed
+from optuna_propulate.storages.batched import BatchedRDBStorage
 
 
 if TYPE_CHECKING:
@@ -113,11 +114,19 @@ class Loop:
                 for callback in self.callbacks:
                     callback(study, copy.deepcopy(trial_by_id(study, finished)))
         except BaseException as error:  # here, as other threads may be busy for hours
+            flush(study)
             job.abort(error)
             raise
         finally:
             set_in_optimize_loop(study, False)
         storage_of(study).remove_session()
+
+
+def flush(study: optuna.Study) -> None:
+    """Commit whatever this process has written into the study."""
+    storage = storage_of(study)
+    if isinstance(storage, BatchedRDBStorage):
+        storage.flush()
 
 
 class ProgressBar:

@@ -216,11 +216,15 @@ class PropulateSampler(BaseSampler):
         with self._lock:
             return self._state(study).island.tally
 
-    def resume(self, study: Study) -> None:
+    def resume(self, study: Study, *, is_new: bool = False) -> None:
         """Share the individuals of an earlier run among the workers of their islands.
 
         Every rank calls this before any rank starts a trial; ``create_study`` and ``load_study``
         do. Without it, or without MPI, the earlier individuals are bred from, but never migrate.
+
+        Args:
+            study: The study.
+            is_new: Whether it is known to have no trials, so that it need not be read.
         """
         with self._lock:
             if self._transport is None or study_id(study) in self._states.get(
@@ -228,6 +232,8 @@ class PropulateSampler(BaseSampler):
             ):
                 return
             known = self._state(study, join=False)
+            if is_new:
+                return
             trials = known.foreign.read_all(study)
             living = residences(trials)
             mates = self._archipelago.islands[self._island]

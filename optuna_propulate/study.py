@@ -20,10 +20,14 @@ from optuna_propulate.job import Job
 from optuna_propulate.job import abort_on_uncaught
 from optuna_propulate.loop import Loop
 from optuna_propulate.loop import ProgressBar
+from optuna_propulate.loop import flush
 from optuna_propulate.loop import mpi_progress
 from optuna_propulate.sampler import PropulateSampler
+from optuna_propulate.storages.batched import BatchedRDBStorage
+from optuna_propulate.storages.engine import is_in_memory
 from optuna_propulate.storages.rdb import open_rdb
-from optuna_propulate.storages.rdb import shown
+from optuna_propulate.storages.rdb import parse_url
+from optuna_propulate.trials import has_no_trials
 
 
 if TYPE_CHECKING:
@@ -59,8 +63,9 @@ def create_study(
     """Create a study that all MPI ranks share; collective: rank 0 creates it, the others load it.
 
     Args:
-        storage: A storage URL, or a storage built on every rank. ``None`` for memory if this
-            process is alone, else for the SQLite file ``optuna_propulate.db``.
+        storage: A storage URL, for ``BatchedRDBStorage``, or a storage built on every rank.
+            ``None`` for memory if this process is alone, else for the SQLite file
+            ``optuna_propulate.db``.
         study_name: The study's name; ``None`` for one that Optuna makes up.
         direction: ``"minimize"`` (the default) or ``"maximize"``.
         directions: As ``direction``, in a sequence; ``PropulateSampler`` takes one objective.
@@ -163,10 +168,13 @@ class IslandStudy(optuna.Study):
         """
         job = self._job
         if job is None:
-            super().optimize(
-                func, n_trials, timeout, n_jobs, catch, callbacks, gc_after_trial,
-                show_progress_bar,
-            )  # fmt: skip
+            try:
+                super().optimize(
+                    func, n_trials, timeout, n_jobs, catch, callbacks, gc_after_trial,
+                    show_progress_bar,
+                )  # fmt: skip
+            finally:
+                flush(self)
             return
         loop = job.attempt(
             lambda: Loop.checked(self, func, n_jobs, catch, callbacks, gc_after_trial)
@@ -181,6 +189,7 @@ class IslandStudy(optuna.Study):
                     loop.run(self, job, budget, deadline)
                     if isinstance(self.sampler, PropulateSampler):
                         self.sampler.settle(self)
+                    flush(self)
                     job.meet()
         except BaseException as error:  # also SystemExit: the other ranks would wait for ever
             job.abort(error)
@@ -234,7 +243,7 @@ def _open_study(
     comm: MPI.Intracomm | None,
 ) -> IslandStudy:
     if comm is None:
-        opened = open_rdb(storage) if isinstance(storage, str) else storage
+        opened = _opened_alone(storage) if isinstance(storage, str) else storage
         created = open_on_root(opened)
         sampler = PropulateSampler() if sampler is None else sampler
         return IslandStudy(created.study_name, storage_of(created), sampler, pruner)
@@ -245,11 +254,15 @@ def _open_study(
     shared = job.attempt(lambda: _shareable(storage))
     if isinstance(sampler, PropulateSampler):
         job.attempt(sampler.connect)
-    name = job.from_root(lambda: open_on_root(_opened(shared)).study_name)
-    study = job.attempt(lambda: IslandStudy(name, _opened(shared), sampler, pruner))
+    opened = job.attempt(
+        lambda: BatchedRDBStorage(shared, comm=job.comm) if isinstance(shared, str) else shared
+    )
+    name = job.from_root(lambda: open_on_root(opened).study_name)
+    study = job.attempt(lambda: IslandStudy(name, opened, sampler, pruner))
     study._job = job
     if isinstance(sampler, PropulateSampler):
-        job.attempt(lambda: sampler.resume(study))
+        is_new = job.from_root(lambda: has_no_trials(study))
+        job.attempt(lambda: sampler.resume(study, is_new=is_new))
     if storage is None and job.rank == 0:
         _logger.info(f"The {job.size} ranks share the study {name!r} in {DEFAULT_STORAGE}.")
     return study
@@ -262,9 +275,9 @@ def _shareable(storage: str | BaseStorage | None) -> str | BaseStorage:
             f"leave it out for {DEFAULT_STORAGE}, or give a URL."
         )
     if isinstance(storage, str):
-        shown(storage)  # raises on every rank alike
+        parse_url(storage)  # raises on every rank alike
     return DEFAULT_STORAGE if storage is None else storage
 
 
-def _opened(storage: str | BaseStorage) -> BaseStorage:
-    return open_rdb(storage) if isinstance(storage, str) else storage
+def _opened_alone(url: str) -> BaseStorage:
+    return open_rdb(url) if is_in_memory(parse_url(url)) else BatchedRDBStorage(url)

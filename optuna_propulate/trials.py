@@ -13,10 +13,13 @@ from optuna.trial import TrialState
 from optuna_propulate._optuna_compat import all_trials
 from optuna_propulate._optuna_compat import contains
 from optuna_propulate._optuna_compat import is_fixed
+from optuna_propulate._optuna_compat import storage_of
+from optuna_propulate._optuna_compat import study_id
 from optuna_propulate._optuna_compat import trial_by_number
 from optuna_propulate.genes import Gene
 from optuna_propulate.individual import NO_WORKER
 from optuna_propulate.individual import Individual
+from optuna_propulate.storages.batched import BatchedRDBStorage
 
 
 if TYPE_CHECKING:
@@ -124,7 +127,7 @@ class ForeignTrials:
 
     def read_all(self, study: Study) -> list[FrozenTrial]:
         """Read the whole study; return its finished trials and remember the unfinished ones."""
-        trials = all_trials(study)
+        trials = read_trials(study)
         self._next_number = len(trials)
         self._open = {trial.number: None for trial in trials if not trial.state.is_finished()}
         return [trial for trial in trials if trial.state.is_finished()]
@@ -150,6 +153,22 @@ class ForeignTrials:
             else:
                 self._open[number] = None
         return trials
+
+
+def read_trials(study: Study) -> list[FrozenTrial]:
+    """Return every trial of the study, without a cache of them remaining in memory."""
+    storage = storage_of(study)
+    if isinstance(storage, BatchedRDBStorage):
+        return storage.read_trials(study_id(study))
+    return all_trials(study)
+
+
+def has_no_trials(study: Study) -> bool:
+    """Tell whether the study is empty."""
+    storage = storage_of(study)
+    if isinstance(storage, BatchedRDBStorage):
+        return storage.count_trials(study_id(study)) == 0
+    return not all_trials(study)
 
 
 def found(study: Study, number: int) -> FrozenTrial | None:

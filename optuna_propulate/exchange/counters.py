@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING
 from typing import Protocol
 
 import numpy as np
+
+from optuna_propulate.exchange.launcher import poll
 
 
 if TYPE_CHECKING:
@@ -51,6 +55,7 @@ class SharedCounters:
         from mpi4py import MPI
 
         self._sum, self._replace, self._no_op = MPI.SUM, MPI.REPLACE, MPI.NO_OP
+        self._comm = comm
         width = np.dtype(np.int64).itemsize
         self._window = MPI.Win.Allocate(n * width if comm.rank == 0 else 0, width, comm=comm)
         self._window.Lock_all()
@@ -73,9 +78,20 @@ class SharedCounters:
         return self._fetch(counter, 0, self._no_op)
 
     def free(self) -> None:
-        """Give the counters back; collective."""
+        """Give the counters back; collective. Waits for the other ranks, without spinning."""
+        poll(self._comm.Ibarrier().Test)
         self._window.Unlock_all()
         self._window.Free()
+
+    def free_at_exit(self) -> None:
+        """Give the counters back when the process ends; collective, as MPI's own end is."""
+        atexit.register(self._leave, os.getpid())
+
+    def _leave(self, process: int) -> None:
+        from mpi4py import MPI
+
+        if os.getpid() == process and not MPI.Is_finalized():
+            self.free()
 
     def _fetch(self, counter: int, value: int, operation: MPI.Op) -> int:
         origin, result = np.array([value], dtype=np.int64), np.zeros(1, dtype=np.int64)

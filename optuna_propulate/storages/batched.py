@@ -206,6 +206,8 @@ class BatchedRDBStorage(BaseStorage):
         else:
             check_distribution_compatibility(known, distribution)
         with self._lock:
+            if param_name in live.trial._params:
+                return  # as in Optuna's RDB, where the first value stays
             live.set_param(param_name, param_value_internal, distribution)
             self._view.note(study, live)
         self._tell_if_slow()
@@ -234,13 +236,11 @@ class BatchedRDBStorage(BaseStorage):
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
-        if state == TrialState.RUNNING and self._view.find(trial_id) is None:
+        if state == TrialState.RUNNING:
             return self._take_up(trial_id)
         study, live = self._updatable(trial_id)
         with self._lock:
             trial = live.trial
-            if state == TrialState.RUNNING:
-                return False
             if values is not None:
                 live.set_values([float(value) for value in values])
             trial.state = state
@@ -293,6 +293,14 @@ class BatchedRDBStorage(BaseStorage):
         if states is not None:
             trials = [trial for trial in trials if trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
+
+    def read_trials(self, study_id: int) -> list[FrozenTrial]:
+        """Return all trials as they are committed, read anew; none of them is kept in memory."""
+        return self._view.read_all(self._view.study(study_id))
+
+    def count_trials(self, study_id: int) -> int:
+        """Return how many trials the database holds; reads none of them."""
+        return int(self._view.call("count", study_id))
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
         study = self._view.study(study_id)
@@ -348,6 +356,14 @@ class BatchedRDBStorage(BaseStorage):
 
     def _take_up(self, trial_id: int) -> bool:
         """Run a trial that waits in the database, unless somebody else does."""
+        found = self._view.find(trial_id)
+        if found is not None:
+            study, live = found
+            self.check_trial_is_updatable(trial_id, live.trial.state)
+            if live.trial.state != TrialState.WAITING:
+                return False
+            self._view.commit()
+            self._view.let_go(study, live)
         study, trial = self._view.read(trial_id)
         self.check_trial_is_updatable(trial_id, trial.state)
         if not self._view.take_up(study, trial):

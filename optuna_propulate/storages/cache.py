@@ -57,6 +57,10 @@ class TrialCache:
                     self._put(trial)
         self._read_at = time.monotonic()
 
+    def expire(self) -> None:
+        """Let the next refresh read whatever its interval: this process has written something."""
+        self._read_at = -float("inf")
+
     def keep(self, trial: FrozenTrial) -> None:
         """Keep a trial of this process that has ended and is committed."""
         self.by_number[trial.number] = trial

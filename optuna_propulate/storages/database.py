@@ -75,6 +75,7 @@ class Database:
         self._calls: dict[str, Callable[..., tuple[Any, News]]] = {
             "begin": self._begin,
             "best": self._best_of,
+            "count": self._count,
             "take_up": self._take_up,
             "read": self._read,
             "read_number": self._read_number,
@@ -212,6 +213,10 @@ class Database:
             return
         assert best.value is not None
         self._best[study_id] = (self._signs[study_id] * best.value, best._trial_id)
+
+    def _count(self, study_id: int) -> tuple[Any, News]:
+        with self._studies.engine.connect() as connection:
+            return reading.count_trials(connection, study_id), []
 
     def _best_of(self, study_id: int) -> tuple[Any, News]:
         return pack_trial(self._studies.get_best_trial(study_id)), []

@@ -111,6 +111,7 @@ def _shared_office(
 
     addresses, token = job.from_root(start)
     counters = SharedCounters(job.comm, N_COUNTERS)
+    counters.free_at_exit()
     address = addresses[0 if nodes[job.rank] == nodes[0] else -1]
     return Office(address, token, counters, started[0] if started else None)
 

@@ -17,6 +17,7 @@ from optuna_propulate.storages.live import LiveTrial
 from optuna_propulate.storages.live import copy_trial
 from optuna_propulate.storages.outbox import Outbox
 from optuna_propulate.storages.protocol import unpack_trial
+from optuna_propulate.storages.reading import read_trials_after
 
 
 if TYPE_CHECKING:
@@ -212,6 +213,8 @@ class RankView:
         """Forget a trial that the database holds as it is."""
         with self.lock:
             self._live.pop(live.trial._trial_id, None)
+            if study.cache is not None:
+                study.cache.expire()
 
     def find(self, trial_id: int) -> tuple[StudyView, LiveTrial] | None:
         """Return a trial that is in this rank's memory."""
@@ -283,6 +286,15 @@ class RankView:
                 if there is study:
                     trials[live.trial._number] = copy_trial(live.trial)
         return [trials[number] for number in sorted(trials)]
+
+    def read_all(self, study: StudyView) -> list[FrozenTrial]:
+        """Return all trials that are committed, in the order of their numbers."""
+        trials = []
+        with self._reading_engine().connect() as connection:
+            for trial in read_trials_after(connection, study.study_id, -1):
+                self._claim(study, trial)
+                trials.append(trial)
+        return sorted(trials, key=lambda trial: trial.number)
 
     def close(self) -> None:
         """Commit what is left, and leave the writer."""
