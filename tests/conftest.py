@@ -125,4 +125,5 @@ def mpiexec(tmp_path: Path) -> Callable[..., Outcome]:
         ranks = [json.loads(report.read_text()) for report in reports if report.exists()]
         return Outcome(process.returncode, stdout, stderr, ranks)
 
+    run.launcher = found  # type: ignore[attr-defined]
     return run

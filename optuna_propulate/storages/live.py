@@ -43,6 +43,7 @@ class LiveTrial:
 
     def set_param(self, name: str, internal: float, distribution: BaseDistribution) -> None:
         """Set a parameter."""
+        internal = float(internal)
         self.trial._params[name] = distribution.to_external_repr(internal)
         self.trial._distributions[name] = distribution
         self._params.append((name, internal, distribution))
