@@ -24,6 +24,7 @@ from optuna_propulate.storages.protocol import pack_trial
 from optuna_propulate.storages.protocol import utc
 from optuna_propulate.storages.rdb import open_rdb
 from optuna_propulate.storages.schema import Writing
+from optuna_propulate.storages.tenure import Tenure
 
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Database:
         self._studies = open_rdb(url, engine_kwargs)
         self._engine = connect_engine(url, engine_kwargs, writing=True)
         self.note = choose_journal(self._engine) or ""
+        self._tenure = Tenure(self._studies.engine)
         self._ledgers: dict[int, Ledger] = {}
         self._asked: dict[int, int] = {}
         self._n_begun = 0
@@ -87,6 +89,7 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
+        self._tenure.close()
         self._studies.remove_session()
         self._studies.engine.dispose()
         self._engine.dispose()
@@ -102,7 +105,8 @@ class Database:
         except KeyError as error:
             raise RefusedError("KeyError", str(error.args[0] if error.args else error)) from error
         except _FORGIVEN as error:
-            raise RefusedError(type(error).__name__, str(error)) from error
+            kind = next(k.__name__ for k in _FORGIVEN if isinstance(error, k))
+            raise RefusedError(kind, str(error)) from error
         except SQLAlchemyError as error:
             text = str(getattr(error, "orig", None) or error)
             raise RefusedError("StorageInternalError", text) from error
@@ -189,6 +193,7 @@ class Database:
         """Let ranks add trials to a study; return the number of the first, and a counter."""
         if study_id not in self._ledgers:
             directions = self._studies.get_study_directions(study_id)
+            self._tenure.claim(study_id)
             with self._engine.begin() as connection:
                 Writing(connection).lock_study(study_id)
                 ledger = Ledger(connection, study_id)

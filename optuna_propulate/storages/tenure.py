@@ -1,0 +1,103 @@
+"""Tenure: only one writer at a time adds trials to a study, as it alone counts their numbers.
+
+The lock is the database's own, or the operating system's for SQLite, bound to a connection or a
+file that is open: it ends with the writer, however that ends, so none is ever left behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from optuna_propulate.storages.engine import sqlite_file
+
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy import Engine
+
+_PATIENCE = 5.0  # in seconds: the writer of a job that has just ended still commits
+_PAUSE = 0.1
+_CLASS = 0x70726F70  # tells these locks from others in the same PostgreSQL server
+
+
+class TakenError(RuntimeError):
+    """Another writer adds trials to the study."""
+
+
+class Tenure:
+    """Holds the right to add trials to studies.
+
+    Args:
+        engine: An engine of the database.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+        self._files: dict[int, int] = {}
+
+    def claim(self, study_id: int) -> None:
+        """Become the one writer that adds trials to a study.
+
+        Raises:
+            TakenError: If there is another, and it does not end within a few seconds.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while not self._try(study_id):
+            if time.monotonic() >= deadline:
+                raise TakenError(
+                    f"Another job is adding trials to this study (id {study_id}). Wait until it "
+                    "has ended; start its processes under mpirun to share one study; or give "
+                    "the study to them as a plain optuna.storages.RDBStorage(url)."
+                )
+            time.sleep(_PAUSE)
+
+    def close(self) -> None:
+        """Give up all rights."""
+        while self._files:
+            os.close(self._files.popitem()[1])
+        if self._connection is not None:
+            with suppress(sa.exc.SQLAlchemyError):
+                self._connection.close()
+
+    def _try(self, study_id: int) -> bool:
+        name = self._engine.dialect.name
+        if name == "postgresql":
+            query = sa.text("SELECT pg_try_advisory_lock(:kind, :study)")
+            return bool(self._held().scalar(query, {"kind": _CLASS, "study": study_id}))
+        if name in ("mysql", "mariadb"):
+            query = sa.text("SELECT GET_LOCK(CONCAT('optuna_propulate ', DATABASE(), :study), 0)")
+            return bool(self._held().scalar(query, {"study": f" {study_id}"}))
+        return self._try_file(study_id)
+
+    def _held(self) -> Connection:
+        """Return the connection whose session holds the locks."""
+        if self._connection is None or self._connection.invalidated:
+            self._connection = self._engine.connect().execution_options(
+                isolation_level="AUTOCOMMIT"
+            )
+        return self._connection
+
+    def _try_file(self, study_id: int) -> bool:
+        path = sqlite_file(self._engine.url)
+        if path is None or study_id in self._files:
+            return True
+        digest = hashlib.sha256(f"{path.resolve()} {study_id}".encode()).hexdigest()[:32]
+        lock = Path(tempfile.gettempdir()) / f"optuna-propulate-{digest}.lock"
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._files[study_id] = descriptor
+        return True
