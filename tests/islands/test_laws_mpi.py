@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,8 +10,6 @@ from typing import TYPE_CHECKING
 import optuna
 import pytest
 from islands import laws
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from optuna_propulate.islands import migrations
@@ -26,13 +25,11 @@ SEARCH = """
 sys.path.insert(0, {tests!r})
 import optuna_propulate
 from islands.laws import View, Witness
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna_propulate import Migration, Pollination, PropulateSampler, sampler
 
 sampler.Island = Witness
 study = optuna_propulate.create_study(
-    JournalStorage(JournalFileBackend("study.log")),
+    "sqlite:///study.db",
     study_name="laws",
     sampler=PropulateSampler(
         islands={islands}, population_size=8, topology={topology!r}, migration={policy}, seed=1
@@ -55,8 +52,7 @@ def check_run(
     )  # fmt: skip
     outcome = mpiexec(script, n_ranks, timeout=280)
     assert outcome.status == 0, outcome.stderr
-    storage = JournalStorage(JournalFileBackend(str(path / "study.log")))
-    study = optuna.load_study(study_name="laws", storage=storage)
+    study = optuna.load_study(study_name="laws", storage=f"sqlite:///{path}/study.db")
     trials = study.trials
     assert [trial.number for trial in trials] == list(range(n_trials))
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
@@ -84,14 +80,15 @@ def check_run(
 def test_the_laws_hold_on_real_ranks(
     mpiexec: Callable, tmp_path: Path, n_ranks: int, islands: object, policy: str
 ) -> None:
-    summary = check_run(mpiexec, tmp_path, n_ranks, islands, policy, n_trials=1000)
+    n_trials = int(os.environ.get("LAW_TRIALS", "1000"))
+    summary = check_run(mpiexec, tmp_path, n_ranks, islands, policy, n_trials)
     counts = re.findall(
         r"^island \d+: (\d+) individuals active, (\d+) bred here, (\d+) migrants in, (\d+) out$",
         summary,
         re.MULTILINE,
     )
     active, bred, came, left = (sum(map(int, column)) for column in zip(*counts, strict=True))
-    assert active == bred == 1000
+    assert active == bred == n_trials
     assert came == left > 0
 
 
