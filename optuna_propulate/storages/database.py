@@ -23,6 +23,7 @@ from optuna_propulate.storages.ledger import Ledger
 from optuna_propulate.storages.protocol import pack_trial
 from optuna_propulate.storages.protocol import utc
 from optuna_propulate.storages.rdb import open_rdb
+from optuna_propulate.storages.schema import MARK
 from optuna_propulate.storages.schema import Writing
 from optuna_propulate.storages.tenure import Tenure
 
@@ -46,6 +47,10 @@ class RefusedError(Exception):
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
         self.kind = kind
+
+
+class _DeletedError(Exception):
+    """The study to be written to is gone."""
 
 
 class Database:
@@ -124,6 +129,9 @@ class Database:
             outcome = self._transact(study_id, changes, carefully=False)
         except (DataError, IntegrityError, ProgrammingError):  # one of them is not fit for it
             outcome = self._transact(study_id, changes, carefully=True)
+        except _DeletedError:
+            del self._ledgers[study_id]
+            return [["refused", f"study {study_id} has been deleted"]]
         return self._news(study_id, outcome)
 
     def claimed(self, study_id: int, numbers: list[int]) -> None:
@@ -149,9 +157,18 @@ class Database:
 
     def _transact(self, study_id: int, changes: list[Change], *, carefully: bool) -> Outcome:
         ledger = self._ledgers[study_id]
-        with self._engine.begin() as connection:
-            Writing(connection).lock_study(study_id)
-            return ledger.write(connection, changes, carefully=carefully)
+        try:
+            with self._engine.begin() as connection:
+                if not Writing(connection).lock_study(study_id):
+                    raise _DeletedError
+                if ledger.is_stale:
+                    ledger = Ledger(connection, study_id, ledger.base)
+                outcome = ledger.write(connection, changes, carefully=carefully)
+        except BaseException:
+            ledger.is_stale = True  # was it committed? A new one will see
+            raise
+        self._ledgers[study_id] = ledger
+        return outcome
 
     def _news(self, study_id: int, outcome: Outcome) -> News:
         news: News = []
@@ -189,27 +206,32 @@ class Database:
             trial = next(reading.read_trials(connection, [identity]), None)
         return None if trial is None else pack_trial(trial)
 
-    def _begin(self, study_id: int) -> tuple[Any, News]:
-        """Let ranks add trials to a study; return the number of the first, and a counter."""
+    def _begin(self, study_id: int, base: int | None, place: int | None) -> tuple[Any, News]:
+        """Let ranks add trials to a study; return the number of the first, and a counter.
+
+        Args:
+            study_id: The study.
+            base: The number of the job's first trial, if it has begun with another writer.
+            place: The counter, likewise.
+        """
         if study_id not in self._ledgers:
             directions = self._studies.get_study_directions(study_id)
             self._tenure.claim(study_id)
             with self._engine.begin() as connection:
                 Writing(connection).lock_study(study_id)
-                ledger = Ledger(connection, study_id)
+                ledger = Ledger(connection, study_id, base)
             self._ledgers[study_id] = ledger
-            self._places[study_id] = self._n_begun
-            self._n_begun += 1
+            self._places[study_id] = self._n_begun if place is None else place
+            self._n_begun = max(self._n_begun, self._places[study_id] + 1)
             self._best.pop(study_id, None)
             if len(directions) == 1:
                 self._signs[study_id] = -1.0 if directions[0] == StudyDirection.MAXIMIZE else 1.0
                 self._note_best(study_id)
         ledger = self._ledgers[study_id]
-        place = self._places[study_id]
         best = self._best.get(study_id)
         waiting = list(ledger.waiting.items())
         packed = None if best is None else self._packed(best[1])
-        return [ledger.base, place, waiting, packed], []
+        return [ledger.base, self._places[study_id], waiting, packed], []
 
     def _note_best(self, study_id: int) -> None:
         try:
@@ -271,9 +293,16 @@ class Database:
         if method == "get_all_studies":
             return [
                 [s._study_id, s.study_name, [d.name for d in s.directions], s.user_attrs,
-                 s.system_attrs]
+                 _without_mark(s.system_attrs)]
                 for s in self._studies.get_all_studies()
             ], []  # fmt: skip
+        if method == "get_study_system_attrs":
+            return _without_mark(self._studies.get_study_system_attrs(*arguments)), []
         if method == "delete_study":
             self._ledgers.pop(arguments[0], None)
         return getattr(self._studies, method)(*arguments), []
+
+
+def _without_mark(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return a study's system attributes as whoever set them knows them."""
+    return {key: value for key, value in attributes.items() if key != MARK}

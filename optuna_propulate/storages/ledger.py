@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from dataclasses import field
 from datetime import datetime
@@ -48,17 +47,32 @@ class Outcome:
 class Ledger:
     """Holds, of one study, the numbers and ids of what is not finished.
 
+    Each transaction leaves a mark in the study's system attribute ``propulate:writer``: up to
+    which id the rows are known, and which of them float. So whoever goes on for a writer that is
+    gone, or that does not know whether its last transaction was committed, can tell the rows of
+    the job from those that others have added since; what is then written again changes nothing.
+
     Args:
         connection: A connection that has locked the study.
         study_id: The study.
+        base: How many trials there were when the job began, if this goes on for another ledger
+            of the job; ``None`` if the job begins.
     """
 
-    def __init__(self, connection: Connection, study_id: int) -> None:
+    def __init__(self, connection: Connection, study_id: int, base: int | None = None) -> None:
         self.study_id = study_id
-        self.base = reading.count_trials(connection, study_id)
+        self.is_stale = False  # whether the database may hold something else than is known here
+        mark = None if base is None else reading.read_mark(connection, study_id)
+        last_id = reading.last_trial_id(connection, study_id) if mark is None else mark["last_id"]
+        floating = [] if mark is None else mark["floating"]
+        n_rows = reading.count_trials(connection, study_id, last_id)
+        self.base = n_rows if base is None else base
         self.waiting = reading.trials_in_state(connection, study_id, TrialState.WAITING)
-        self.numbering = Numbering(self.base)
-        self._last_id = reading.last_trial_id(connection, study_id)
+        self.numbering = Numbering(n_rows - len(floating))
+        for identity in floating:
+            self.numbering.found(identity)
+            self.waiting.pop(identity, None)
+        self._last_id = last_id
         self._ids: dict[int, int] = {}
         running = reading.trials_in_state(connection, study_id, TrialState.RUNNING)
         self._elsewhere = dict.fromkeys((*running, *self.waiting))
@@ -66,7 +80,9 @@ class Ledger:
     def write(
         self, connection: Connection, changes: Iterable[Change], *, carefully: bool = False
     ) -> Outcome:
-        """Write changes, and find what others have added; call it again if it raises.
+        """Write changes, and find what others have added.
+
+        If it raises, or the transaction fails, this ledger is of no use any more.
 
         Args:
             connection: A connection in a transaction that has locked the study.
@@ -75,14 +91,7 @@ class Ledger:
             carefully: Whether each trial is written on its own, so that one which the database
                 refuses does not keep the others out; it becomes a failed trial.
         """
-        before = copy.deepcopy(self.numbering), dict(self._ids), self._last_id
-        before_elsewhere = dict(self._elsewhere)
-        try:
-            return self._write(Writing(connection), connection, _merged(changes), carefully)
-        except BaseException:
-            self.numbering, self._ids, self._last_id = before
-            self._elsewhere = before_elsewhere
-            raise
+        return self._write(Writing(connection), connection, _merged(changes), carefully)
 
     def poll(self, connection: Connection) -> tuple[bool, Outcome]:
         """Return whether others have added trials, and which of theirs are complete by now."""
@@ -118,8 +127,14 @@ class Ledger:
             for change in changes.values()
             if change.identity is None and not self.numbering.has_row(change.number)
         }
-        there = [change for change in changes.values() if change.number not in told]
+        there = [
+            change
+            for change in changes.values()
+            if change.identity is not None or change.number not in told
+        ]
         plan = self.numbering.plan(told)
+        self._look_up(connection, plan.deleted)
+        self._look_up(connection, [c.number for c in there if c.identity is None])
         writing.delete_trials([self._ids.pop(number) for number in plan.deleted])
         now = utc(datetime.now())
         new = [
@@ -128,7 +143,7 @@ class Ledger:
         ]
         rows = [(c.number, c.state, c.start, c.complete) for c in new]
         ids = writing.insert_trials(self.study_id, rows) if rows else []
-        self._last_id = max(self._last_id, *ids, 0)
+        self._last_id = max((self._last_id, *ids))
         identified = list(zip(ids, new, strict=True))
         self._ids.update((c.number, identity) for identity, c in identified)
         writing.renumber(plan.renumbered)
@@ -142,8 +157,15 @@ class Ledger:
             else:
                 _write_about(writing, group, is_new)
         self._note(identified + old, outcome)
+        mark = {"last_id": self._last_id, "floating": self.numbering.floating}
+        writing.mark(self.study_id, mark)
         outcome.waiting.update(self._newly_waiting(connection, plan.settled, states))
         return outcome
+
+    def _look_up(self, connection: Connection, numbers: Sequence[int]) -> None:
+        """Learn the ids of the job's rows that another ledger of it has written."""
+        unknown = [number for number in numbers if number not in self._ids]
+        self._ids.update(reading.ids_of_numbers(connection, self.study_id, unknown))
 
     def _note(self, written: Sequence[tuple[int, Change]], outcome: Outcome) -> None:
         for identity, change in written:

@@ -60,6 +60,11 @@ class Numbering:
         return len(self._floating) - len(self._claimed)
 
     @property
+    def floating(self) -> list[int]:
+        """The ids of the rows that float, in the order of their numbers."""
+        return list(self._floating)
+
+    @property
     def has_claims(self) -> bool:
         """Whether numbers were claimed that no floating row has got yet."""
         return bool(self._claimed)

@@ -188,7 +188,7 @@ class RankView:
         """Prepare for adding trials to a study."""
         if study.has_begun:
             return
-        first_number, counter, waiting, best = self.call("begin", study.study_id)
+        first_number, counter, waiting, best = self.call("begin", study.study_id, None, None)
         with self.lock:
             if study.has_begun:
                 return

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from optuna_propulate.storages.protocol import distribution_of
 from optuna_propulate.storages.protocol import local
+from optuna_propulate.storages.schema import MARK
 from optuna_propulate.storages.schema import slices
 from optuna_propulate.storages.schema import table
 
@@ -27,11 +28,23 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-def count_trials(connection: Connection, study_id: int) -> int:
-    """Return how many trials a study has."""
+def count_trials(connection: Connection, study_id: int, last_id: int | None = None) -> int:
+    """Return how many trials a study has, up to an id."""
     trials = table("TrialModel")
     query = sa.select(sa.func.count()).where(trials.c.study_id == study_id)
+    if last_id is not None:
+        query = query.where(trials.c.trial_id <= last_id)
     return connection.scalar(query) or 0
+
+
+def read_mark(connection: Connection, study_id: int) -> dict[str, Any] | None:
+    """Return what the last transaction of a writer left in a study; ``None`` if there is none."""
+    attributes = table("StudySystemAttributeModel")
+    query = sa.select(attributes.c.value_json).where(
+        attributes.c.study_id == study_id, attributes.c.key == MARK
+    )
+    text = connection.scalar(query)
+    return None if text is None else dict(json.loads(text))
 
 
 def last_trial_id(connection: Connection, study_id: int) -> int:
@@ -89,6 +102,20 @@ def id_of_number(connection: Connection, study_id: int, number: int) -> int | No
             trials.c.study_id == study_id, trials.c.number == number
         )
     )
+
+
+def ids_of_numbers(
+    connection: Connection, study_id: int, numbers: Sequence[int]
+) -> dict[int, int]:
+    """Return the ids of a study's trials by their numbers."""
+    trials = table("TrialModel")
+    ids: dict[int, int] = {}
+    for some in slices(numbers):
+        query = sa.select(trials.c.number, trials.c.trial_id).where(
+            trials.c.study_id == study_id, trials.c.number.in_(some)
+        )
+        ids.update((row.number, row.trial_id) for row in connection.execute(query))
+    return ids
 
 
 def first_distribution(connection: Connection, study_id: int, name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
     from sqlalchemy import Table
+
+MARK = "propulate:writer"
+"""The study's system attribute that says up to where its rows are known; see ``Ledger``."""
 
 _AT_ONCE = 500
 """How many ids are listed in one statement: SQLite allows 999 variables in old versions."""
@@ -117,6 +121,12 @@ class Writing:
             .values(state=TrialState.RUNNING, datetime_start=datetime.fromisoformat(start))
         )
         return self._connection.execute(statement).rowcount == 1
+
+    def mark(self, study_id: int, value: dict[str, Any]) -> None:
+        """Set the study's system attribute that tells a successor where this writer was."""
+        columns = ["study_id", "key", "value_json"]
+        rows = [(study_id, MARK, json.dumps(value))]
+        self._write("StudySystemAttributeModel", columns, rows, new=False)
 
     def fail(self, identity: int) -> None:
         """Set the state of a trial to failed, whatever it was."""

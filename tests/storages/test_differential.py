@@ -50,10 +50,11 @@ def _seen(storage: BaseStorage, *, alike: bool) -> dict[str, Any]:
         trials = storage.get_all_trials(study._study_id)
         assert [trial.number for trial in trials] == list(range(len(trials)))
         shown = [_shown(trial, alike=alike) for trial in trials]
+        # The mark of the writer is shown to other clients only.
         seen[study.study_name] = (
             study.directions,
             study.user_attrs,
-            study.system_attrs,
+            {k: v for k, v in study.system_attrs.items() if k != "propulate:writer"},
             sorted(shown) if alike else shown,
         )
     return seen
