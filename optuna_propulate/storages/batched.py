@@ -25,7 +25,6 @@ from optuna_propulate.storages.office import open_office
 from optuna_propulate.storages.protocol import distribution_of
 from optuna_propulate.storages.protocol import unpack_trial
 from optuna_propulate.storages.rank_view import RankView
-from optuna_propulate.storages.rank_view import StudyView
 from optuna_propulate.storages.rdb import shown
 
 
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
     from optuna.distributions import BaseDistribution
+
+    from optuna_propulate.storages.study_view import StudyView
 
 _logger = optuna.logging.get_logger(__name__)
 

@@ -30,7 +30,6 @@ from optuna_propulate.storages.tenure import Tenure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from collections.abc import Iterable
     from collections.abc import Mapping
 
     from optuna_propulate.storages.ledger import Outcome
@@ -116,14 +115,22 @@ class Database:
             text = str(getattr(error, "orig", None) or error)
             raise RefusedError("StorageInternalError", text) from error
 
-    def write(self, study_id: int, changes: Iterable[Change]) -> News:
+    def write(self, study_id: int, base: int, place: int, changes: list[Change]) -> News:
         """Write changes in one transaction; return what all ranks should know.
+
+        Args:
+            study_id: The study.
+            base: The number of the job's first trial in it.
+            place: The counter of its trials.
+            changes: What ranks told.
 
         Raises:
             DBAPIError: If the database cannot be reached.
+            TakenError: If another job adds trials to the study.
         """
-        changes = list(changes)
-        if study_id not in self._ledgers:
+        try:
+            self._open_ledger(study_id, base, place)
+        except KeyError:
             return [["refused", f"study {study_id} has been deleted"]]
         try:
             outcome = self._transact(study_id, changes, carefully=False)
@@ -147,11 +154,11 @@ class Database:
     def poll(self) -> News:
         """Look for what others have added or finished; return what all ranks should know."""
         news: News = []
-        for study_id, ledger in self._ledgers.items():
+        for study_id, ledger in list(self._ledgers.items()):
             with self._studies.engine.connect() as connection:
                 added, outcome = ledger.poll(connection)
-            if added or ledger.numbering.has_claims:
-                news += self.write(study_id, [])
+            if added or ledger.numbering.claims:
+                news += self.write(study_id, ledger.base, self._places[study_id], [])
             news += self._news(study_id, outcome)
         return news
 
@@ -162,7 +169,9 @@ class Database:
                 if not Writing(connection).lock_study(study_id):
                     raise _DeletedError
                 if ledger.is_stale:
+                    claims = ledger.numbering.claims
                     ledger = Ledger(connection, study_id, ledger.base)
+                    ledger.numbering.claimed(claims)
                 outcome = ledger.write(connection, changes, carefully=carefully)
         except BaseException:
             ledger.is_stale = True  # was it committed? A new one will see
@@ -214,24 +223,28 @@ class Database:
             base: The number of the job's first trial, if it has begun with another writer.
             place: The counter, likewise.
         """
-        if study_id not in self._ledgers:
-            directions = self._studies.get_study_directions(study_id)
-            self._tenure.claim(study_id)
-            with self._engine.begin() as connection:
-                Writing(connection).lock_study(study_id)
-                ledger = Ledger(connection, study_id, base)
-            self._ledgers[study_id] = ledger
-            self._places[study_id] = self._n_begun if place is None else place
-            self._n_begun = max(self._n_begun, self._places[study_id] + 1)
-            self._best.pop(study_id, None)
-            if len(directions) == 1:
-                self._signs[study_id] = -1.0 if directions[0] == StudyDirection.MAXIMIZE else 1.0
-                self._note_best(study_id)
-        ledger = self._ledgers[study_id]
+        ledger = self._open_ledger(study_id, base, place)
         best = self._best.get(study_id)
         waiting = list(ledger.waiting.items())
         packed = None if best is None else self._packed(best[1])
         return [ledger.base, self._places[study_id], waiting, packed], []
+
+    def _open_ledger(self, study_id: int, base: int | None, place: int | None) -> Ledger:
+        if study_id in self._ledgers:
+            return self._ledgers[study_id]
+        directions = self._studies.get_study_directions(study_id)
+        self._tenure.claim(study_id)
+        with self._engine.begin() as connection:
+            Writing(connection).lock_study(study_id)
+            ledger = Ledger(connection, study_id, base)
+        self._best.pop(study_id, None)
+        if len(directions) == 1:
+            self._signs[study_id] = -1.0 if directions[0] == StudyDirection.MAXIMIZE else 1.0
+            self._note_best(study_id)
+        self._places[study_id] = self._n_begun if place is None else place
+        self._n_begun = max(self._n_begun, self._places[study_id] + 1)
+        self._ledgers[study_id] = ledger
+        return ledger
 
     def _note_best(self, study_id: int) -> None:
         try:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _logger = optuna.logging.get_logger(__name__)
 
 _START_TIMEOUT = 120.0  # in seconds: Python on a busy parallel file system starts slowly
+_RETRY_PAUSE = 0.2  # in seconds
 _ERRORS = {
     error.__name__: error
     for error in (KeyError, ValueError, RuntimeError, DuplicatedStudyError, StorageInternalError)
@@ -69,15 +70,30 @@ class WriterProcess:
         beyond: bool = False,
     ) -> None:
         self.token = new_token()
-        settings = {
+        self._settings: dict[str, Any] = {
             "url": url,
             "engine_kwargs": dict(engine_kwargs or {}),
             "refresh_interval": refresh_interval,
-            "beyond": beyond,
+            "port": 0 if beyond else None,
             "token": self.token,
             "folder": tempfile.mkdtemp(prefix="optuna-propulate-"),
         }
-        first_line = json.dumps(settings).encode() + b"\n"
+        self.addresses = self._start()
+
+    def revive(self) -> None:
+        """Start the writer again, at the same addresses, if it has ended.
+
+        Raises:
+            Exception: What opening the database raised there.
+        """
+        if self._process.poll() is not None:
+            _logger.warning("The process that writes to the database has ended; it is restarted.")
+            self._settings["port"] = self.addresses[1][1] if len(self.addresses) > 1 else None
+            os.makedirs(self._settings["folder"], mode=0o700, exist_ok=True)
+            self._start()
+
+    def _start(self) -> list[Any]:
+        first_line = json.dumps(self._settings).encode() + b"\n"
         self._process = subprocess.Popen(
             [sys.executable, "-m", "optuna_propulate.storages.writer"],
             stdin=subprocess.PIPE,
@@ -102,7 +118,7 @@ class WriterProcess:
             raise _ERRORS.get(kind, StorageInternalError)(text)
         if said["note"]:
             _logger.warning(said["note"])
-        self.addresses = said["addresses"]
+        return list(said["addresses"])
 
     def let_go(self) -> None:
         """Tell the writer that it may end once every rank has left it."""
@@ -127,8 +143,10 @@ class Link:
         token: What the writer wants to be known.
         heard: Called by the thread with each message that answers no call.
         tick: Called by the thread every ``interval`` seconds, and after each ``wake``.
+        revive: Called by the thread, again and again, when the writer is gone; may start it.
+        unanswered: Called then; returns the frames that are to be sent again.
         interval: In seconds.
-        timeout: How long a call may take, in seconds.
+        timeout: How long a call may take, and a writer may be gone, in seconds.
 
     Raises:
         StorageInternalError: If the writer cannot be reached.
@@ -140,15 +158,20 @@ class Link:
         token: str,
         heard: Callable[[list[Any]], None],
         tick: Callable[[], None],
+        revive: Callable[[], None],
+        unanswered: Callable[[], list[bytes]],
         interval: float,
         timeout: float,
     ) -> None:
         self._heard, self._tick = heard, tick
+        self._revive, self._unanswered = revive, unanswered
+        self._address, self._token = address, token
         self._interval, self._timeout = interval, timeout
         self._connection = _connect(address, token)
         self._sending = threading.Lock()
         self._sequence = 0
-        self._calls: dict[int, Future[Any]] = {}
+        self._is_down = False
+        self._calls: dict[int, tuple[Future[Any], bytes]] = {}
         self._broken: str | None = None
         self._awake, self._waking = socket.socketpair()
         self._waking.setblocking(False)
@@ -171,8 +194,9 @@ class Link:
         with self._sending:
             self._sequence += 1
             sequence = self._sequence
-            self._calls[sequence] = future
-            self._send(frame(["call", sequence, method, list(arguments)]))
+            content = frame(["call", sequence, method, list(arguments)])
+            self._calls[sequence] = future, content
+            self._send(content)
         try:
             return future.result(self._timeout)
         except FutureTimeoutError:
@@ -182,25 +206,25 @@ class Link:
                 f"{self._timeout:g} s."
             ) from None
 
-    def tell(self, kind: str, make: Callable[[int], list[Any] | None]) -> tuple[int, int]:
+    def tell(
+        self,
+        make: Callable[[int], list[Any] | None],
+        keep: Callable[[int, bytes], None],
+    ) -> None:
         """Send a message that is put together once its turn has come.
 
         Args:
-            kind: Its kind.
-            make: Called with the message's sequence number; returns what follows that, or
-                ``None`` for no message. Messages are sent in the order of these calls.
-
-        Returns:
-            The sequence number, and how many bytes were sent: 0 for no message.
+            make: Called with a sequence number; returns the message, or ``None`` for none.
+                Messages are sent in the order of these calls. Not called while the writer is gone.
+            keep: Called with the sequence number and the frame before it is sent.
         """
         with self._sending:
             self._sequence += 1
-            content = make(self._sequence)
-            if content is None:
-                return self._sequence, 0
-            sent = frame([kind, self._sequence, *content])
-            self._send(sent)
-            return self._sequence, len(sent)
+            message = None if self._is_down else make(self._sequence)
+            if message is not None:
+                content = frame(message)
+                keep(self._sequence, content)
+                self._send(content)
 
     def answer(self, message: list[Any]) -> None:
         """Send a message without a sequence number."""
@@ -231,29 +255,40 @@ class Link:
                 end.close()
 
     def _send(self, content: bytes) -> None:
+        """Send, unless the writer is gone: the thread will see to it."""
         if self._broken is not None:
             raise StorageInternalError(self._broken)
-        try:
-            self._connection.sendall(content)
-        except OSError as error:
-            self._fail(f"The process that writes to the database is gone: {error}")
-            raise StorageInternalError(self._broken) from error
+        if not self._is_down:
+            try:
+                self._connection.sendall(content)
+            except OSError:
+                self._is_down = True
 
     def _fail(self, reason: str) -> None:
         self._broken = self._broken or reason
         while self._calls:
-            _, future = self._calls.popitem()
+            _, (future, _) = self._calls.popitem()
             future.set_exception(StorageInternalError(self._broken))
 
     def _run(self) -> None:
-        reader = FrameReader()
-        selector = selectors.DefaultSelector()
-        selector.register(self._connection, selectors.EVENT_READ)
-        selector.register(self._awake, selectors.EVENT_READ)
-        due = time.monotonic() + self._interval
         while self._broken is None:
-            ready = {key.fileobj for key, _ in selector.select(max(0.0, due - time.monotonic()))}
             try:
+                self._listen()
+            except OSError as error:
+                self._reconnect(error)
+            except StorageInternalError as error:
+                self._fail(str(error))
+        self._heard(["broken", self._broken])
+
+    def _listen(self) -> None:
+        reader = FrameReader()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._connection, selectors.EVENT_READ)
+            selector.register(self._awake, selectors.EVENT_READ)
+            due = time.monotonic() + self._interval
+            while self._broken is None:
+                pause = max(0.0, due - time.monotonic())
+                ready = {key.fileobj for key, _ in selector.select(pause)}
                 if self._connection in ready:
                     for message in reader.read(self._connection):
                         self._hear(message)
@@ -262,16 +297,40 @@ class Link:
                 if self._awake in ready or time.monotonic() >= due:
                     due = time.monotonic() + self._interval
                     self._tick()
-            except (OSError, StorageInternalError) as error:
-                self._fail(f"The process that writes to the database is gone: {error}")
-        self._heard(["broken", self._broken])
+
+    def _reconnect(self, error: OSError) -> None:
+        """Reach the writer's successor, and send again what was not answered."""
+        with self._sending:
+            self._is_down = True
+        if self._broken is not None:
+            return
+        deadline = time.monotonic() + self._timeout
+        reason: Exception = error
+        while self._broken is None and time.monotonic() < deadline:
+            try:
+                self._revive()
+                connection = _connect(self._address, self._token)
+            except Exception as failure:  # e.g. the database cannot be opened just now
+                reason = failure
+                time.sleep(_RETRY_PAUSE)
+                continue
+            with self._sending:
+                self._connection.close()
+                self._connection = connection
+                self._is_down = False
+                for content in self._unanswered():
+                    self._send(content)
+                for _, content in list(self._calls.values()):
+                    self._send(content)
+            return
+        self._fail(f"The process that writes to the database is gone: {reason}")
 
     def _hear(self, message: list[Any]) -> None:
         kind = message[0]
         if kind not in ("result", "error"):
             self._heard(message)
             return
-        future = self._calls.pop(message[1], None)
+        future, _ = self._calls.pop(message[1], (None, None))
         if future is None:
             return  # its caller has given up
         if kind == "result":

@@ -65,9 +65,9 @@ class Numbering:
         return list(self._floating)
 
     @property
-    def has_claims(self) -> bool:
-        """Whether numbers were claimed that no floating row has got yet."""
-        return bool(self._claimed)
+    def claims(self) -> list[int]:
+        """The numbers that were claimed and that no floating row has got yet."""
+        return sorted(self._claimed)
 
     def has_row(self, number: int) -> bool:
         """Tell whether one of ours has a row with this number."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import weakref
 from typing import TYPE_CHECKING
 from typing import Any
@@ -55,8 +56,15 @@ class Office:
         self.address, self.token, self.counters = address, token, counters
         self._pid = os.getpid()
         self._process = process
+        self._reviving = threading.Lock()
         if process is not None:
             weakref.finalize(self, _dismiss, process, self._pid)
+
+    def revive(self) -> None:
+        """Start the writer again if this process started it and it has ended."""
+        with self._reviving:
+            if self._process is not None and os.getpid() == self._pid:
+                self._process.revive()
 
 
 _offices: weakref.WeakValueDictionary[str, Office] = weakref.WeakValueDictionary()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from optuna_propulate.storages.live import LiveTrial
+    from optuna_propulate.storages.office import Office
+    from optuna_propulate.storages.study_view import StudyView
 
 _logger = optuna.logging.get_logger(__name__)
 
@@ -30,8 +33,7 @@ class Outbox:
     """Holds the trials with untold changes, and what is told and not committed.
 
     Args:
-        address: The writer's address.
-        token: What the writer wants to be known.
+        office: The writer.
         lock: Guards the trials, too.
         heard: Called by a thread with what the writer says to all ranks.
         committed: Called by a thread with a study and trials of it that have ended and are
@@ -42,42 +44,45 @@ class Outbox:
 
     def __init__(
         self,
-        address: str | list[Any],
-        token: str,
+        office: Office,
         lock: threading.RLock,
         heard: Callable[[list[Any]], None],
-        committed: Callable[[int, list[LiveTrial]], None],
+        committed: Callable[[StudyView, list[LiveTrial]], None],
         flush_interval: float,
         timeout: float,
     ) -> None:
         self._progress = threading.Condition(lock)
         self._heard, self._committed = heard, committed
         self._timeout = timeout
-        self._untold: dict[int, dict[LiveTrial, None]] = {}
-        self._told: dict[int, tuple[int, list[LiveTrial]]] = {}
-        self._n_bytes: dict[int, int] = {}
+        self._untold: dict[StudyView, dict[LiveTrial, None]] = {}
+        self._told: dict[int, tuple[StudyView, list[LiveTrial]]] = {}
+        self._sent: dict[int, bytes] = {}
         self._backlog = 0
         self._warned: set[str] = set()
-        self.link = Link(address, token, self._hear, self.tell, flush_interval, timeout)
+        self.link = Link(
+            office.address,
+            office.token,
+            self._hear,
+            self.tell,
+            office.revive,
+            self._unanswered,
+            flush_interval,
+            timeout,
+        )
 
-    def note(self, study_id: int, trial: LiveTrial) -> None:
+    def note(self, study: StudyView, trial: LiveTrial) -> None:
         """Note that a trial has changed; the lock is held."""
-        untold = self._untold.get(study_id)
+        untold = self._untold.get(study)
         if untold is None:
-            untold = self._untold[study_id] = {}
+            untold = self._untold[study] = {}
         untold[trial] = None
         if len(untold) == _TOLD_AT_ONCE:
             self.link.wake()
 
     def tell(self) -> None:
         """Tell the writer all changes, without waiting for it."""
-        for study_id in list(self._untold):
-            sequence, n_bytes = self.link.tell("trials", lambda n: self._take(study_id, n))  # noqa: B023
-            if n_bytes:
-                with self._progress:
-                    if sequence in self._told:
-                        self._n_bytes[sequence] = n_bytes
-                        self._backlog += n_bytes
+        for study in list(self._untold):
+            self.link.tell(partial(self._take, study), self._keep)
 
     def commit(self) -> bool:
         """Tell the writer all changes, and wait until they are committed.
@@ -88,11 +93,22 @@ class Outbox:
         Raises:
             StorageInternalError: If the writer has gone.
         """
-        self.tell()
         deadline = time.monotonic() + self._timeout
         with self._progress:
-            mine = set(self._told)
-            while mine & self._told.keys():
+            mine = {trial for trials in self._untold.values() for trial in trials}
+        while True:
+            self.tell()
+            with self._progress:
+                self._check()
+                untold = any(mine & trials.keys() for trials in self._untold.values())
+                if not untold:
+                    break
+                self._progress.wait(0.1)  # the writer is gone, and perhaps comes back
+            if time.monotonic() >= deadline:
+                return False
+        with self._progress:
+            told = set(self._told)
+            while told & self._told.keys():
                 self._check()
                 if not self._progress.wait(max(0.0, deadline - time.monotonic())):
                     return False
@@ -129,25 +145,38 @@ class Outbox:
         if self.link.broken is not None:
             raise StorageInternalError(self.link.broken)
 
-    def _take(self, study_id: int, sequence: int) -> list[Any] | None:
+    def _take(self, study: StudyView, sequence: int) -> list[Any] | None:
         """Return a message's content; called by the link when it is this message's turn."""
         with self._progress:
-            trials = self._untold.pop(study_id, None)
+            trials = self._untold.pop(study, None)
             if not trials:
                 return None
             distributions: dict[str, int] = {}
             changes = [trial.take_change(distributions) for trial in trials]
             ended = [trial for trial in trials if trial.trial.state.is_finished()]
-            self._told[sequence] = (study_id, ended)
-            return [study_id, list(distributions), changes]
+            self._told[sequence] = (study, ended)
+            return [
+                "trials", sequence, study.study_id, study.first_number, study.counter,
+                list(distributions), changes,
+            ]  # fmt: skip
+
+    def _keep(self, sequence: int, content: bytes) -> None:
+        with self._progress:
+            self._sent[sequence] = content
+            self._backlog += len(content)
+
+    def _unanswered(self) -> list[bytes]:
+        with self._progress:
+            return [self._sent[sequence] for sequence in sorted(self._sent)]
 
     def _hear(self, message: list[Any]) -> None:
         kind = message[0]
         if kind == "ack":
             with self._progress:
-                study_id, ended = self._told.pop(message[1])
-                self._backlog -= self._n_bytes.pop(message[1], 0)
-                self._committed(study_id, ended)
+                study, ended = self._told.pop(message[1], (None, []))
+                self._backlog -= len(self._sent.pop(message[1], b""))
+                if study is not None:
+                    self._committed(study, ended)
                 self._progress.notify_all()
         elif kind == "broken":
             with self._progress:

@@ -4,7 +4,7 @@ A frame is its length in four bytes, most significant first, and as many bytes o
 that is received is evaluated or unpickled. Messages are lists that begin with their kind::
 
     rank to writer
-        ["trials", sequence, study_id, distributions, changes]    answered by "ack"
+        ["trials", sequence, study_id, base, counter, distributions, changes]   answered by "ack"
         ["call", sequence, method, arguments]                     answered by "result" or "error"
         ["numbers", study_id, numbers]                            answers "claim"
     writer to rank

@@ -13,14 +13,12 @@ import signal
 import socket
 import sys
 import time
-from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import InterfaceError
-from sqlalchemy.exc import OperationalError
 
 from optuna_propulate.storages.database import Database
 from optuna_propulate.storages.database import RefusedError
@@ -29,6 +27,7 @@ from optuna_propulate.storages.protocol import Change
 from optuna_propulate.storages.protocol import FrameReader
 from optuna_propulate.storages.protocol import frame
 from optuna_propulate.storages.protocol import is_proof
+from optuna_propulate.storages.tenure import TakenError
 
 
 _LONGEST_RETRY = 5.0  # in seconds, between two tries to reach the database
@@ -79,6 +78,23 @@ class Client:
             del self.outgoing[:n_sent]
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a rank has told of trials.
+
+    Args:
+        client: The rank.
+        sequence: The number of the message.
+        study: The study's id, the number of the job's first trial in it, and its counter.
+        changes: The changes.
+    """
+
+    client: Client
+    sequence: int
+    study: tuple[int, int, int]
+    changes: list[Change]
+
+
 class Writer:
     """Holds the connections of a job's ranks, and what they have told and is not written yet.
 
@@ -103,7 +119,7 @@ class Writer:
         self._refresh_interval = refresh_interval
         self._selector = selectors.DefaultSelector()
         self._clients: dict[int, Client] = {}
-        self._told: deque[tuple[Client, int, int, list[Change]]] = deque()
+        self._told: list[Told] = []
         self._lifeline: int | None = lifeline
         self._polled = time.monotonic()
         self._pause = 0.0
@@ -154,9 +170,10 @@ class Writer:
                 for message in client.receive(self._token):
                     kind = message[0]
                     if kind == "trials":
-                        _, sequence, study_id, distributions, packed = message
+                        _, sequence, study_id, base, counter, distributions, packed = message
                         changes = [_change(one, distributions) for one in packed]
-                        self._told.append((client, sequence, study_id, changes))
+                        study = (study_id, base, counter)
+                        self._told.append(Told(client, sequence, study, changes))
                     elif kind == "numbers":
                         self._database.claimed(message[1], message[2])
                     else:
@@ -195,31 +212,31 @@ class Writer:
         """Write what was told, in one transaction for each study, and acknowledge it."""
         if not self._told or time.monotonic() < self._retry_at:
             return
-        told = list(self._told)
-        by_study: dict[int, list[Change]] = {}
-        for _, _, study_id, changes in told:
-            by_study.setdefault(study_id, []).extend(changes)
+        by_study: dict[tuple[int, int, int], list[Told]] = {}
+        for told in self._told:
+            by_study.setdefault(told.study, []).append(told)
         try:
-            for study_id, changes in by_study.items():
-                self._broadcast(self._database.write(study_id, changes))
-                written = [entry for entry in told if entry[2] == study_id]
-                for client, sequence, _, _ in written:
-                    client.send(["ack", sequence])
-                self._told = deque(entry for entry in self._told if entry[2] != study_id)
-        except (OperationalError, InterfaceError, DBAPIError) as error:
+            for study, messages in by_study.items():
+                changes = [change for told in messages for change in told.changes]
+                self._broadcast(self._database.write(*study, changes))
+                for told in messages:
+                    told.client.send(["ack", told.sequence])
+                self._told = [told for told in self._told if told.study != study]
+        except (DBAPIError, TakenError) as error:
             self._put_off(error)
             return
         if self._pause:
             self._broadcast([["trouble", ""]])
         self._pause = 0.0
 
-    def _put_off(self, error: DBAPIError) -> None:
+    def _put_off(self, error: Exception) -> None:
+        reason = str(getattr(error, "orig", None) or error)
         if not self._pause:
-            self._broadcast([["trouble", str(error.orig)]])
+            self._broadcast([["trouble", reason]])
         self._pause = min(max(2 * self._pause, 0.1), _LONGEST_RETRY)
         self._retry_at = time.monotonic() + self._pause
         if not self._clients and self._lifeline is None and self._pause == _LONGEST_RETRY:
-            sys.exit(f"What {len(self._told)} messages told is lost: {error.orig}")
+            sys.exit(f"What {len(self._told)} messages told is lost: {reason}")
 
     def _answer(self, client: Client, message: list[Any]) -> None:
         _, sequence, method, arguments = message
@@ -246,19 +263,20 @@ def _change(packed: list[Any], distributions: list[str]) -> Change:
     return change
 
 
-def listen(folder: Path, *, beyond: bool) -> tuple[list[socket.socket], list[Any]]:
+def listen(folder: Path, port: int | None) -> tuple[list[socket.socket], list[Any]]:
     """Return the sockets to listen on, and their addresses.
 
     Args:
         folder: Where the Unix socket lies; nobody else may enter it.
-        beyond: Whether ranks on other nodes connect, too.
+        port: Where ranks on other nodes connect, 0 for any that is free; ``None`` for nowhere.
     """
     path = str(folder / "writer")
+    (folder / "writer").unlink(missing_ok=True)  # a writer before this one was killed
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listeners, addresses = [listener], [path]  # type: list[socket.socket], list[Any]
-    if beyond:
-        listeners.append(socket.create_server(("", 0)))
+    if port is not None:
+        listeners.append(socket.create_server(("", port)))
         addresses.append([socket.gethostname(), listeners[1].getsockname()[1]])
     for each in listeners:
         each.listen(4096)
@@ -273,7 +291,7 @@ def main() -> None:
     folder = Path(settings["folder"])
     try:
         database = Database(settings["url"], settings["engine_kwargs"])
-        listeners, addresses = listen(folder, beyond=settings["beyond"])
+        listeners, addresses = listen(folder, settings["port"])
     except Exception as error:  # whatever it is, it is raised in the process that waits for it
         _say({"error": [type(error).__name__, str(error)]})
         return
