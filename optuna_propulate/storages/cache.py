@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from optuna_propulate.storages.reading import read_trials
 from optuna_propulate.storages.reading import read_trials_after
+from optuna_propulate.storages.reading import uncollected
 
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class TrialCache:
         self._engine, self._study_id, self._claim = engine, study_id, claim
         self._last_id = -1
         self._again: set[int] = set()
+        self._moved: set[int] = set()
         self._ids: dict[int, int] = {}  # the database's, by number
         self.by_number: dict[int, FrozenTrial] = {}
         self._read_at = -float("inf")
@@ -44,17 +46,16 @@ class TrialCache:
         """Read what is new, unless that was done less than ``interval`` seconds ago."""
         if time.monotonic() - self._read_at < interval:
             return
-        with self._engine.connect() as connection:
+        with uncollected(), self._engine.connect() as connection:
             again = sorted(self._again)
             for trial in read_trials_after(connection, self._study_id, self._last_id):
                 self._last_id = max(self._last_id, trial._trial_id)
                 self._put(trial)
             for trial in read_trials(connection, again):
                 self._put(trial)
-            moved = sorted(self._again.difference(again)) if again or self._again else []
-            if moved:
-                for trial in read_trials(connection, moved):
-                    self._put(trial)
+            moved, self._moved = self._moved, set()
+            for trial in read_trials(connection, sorted(moved)):
+                self._put(trial)
         self._read_at = time.monotonic()
 
     def expire(self) -> None:
@@ -76,6 +77,6 @@ class TrialCache:
             self._again.add(identity)
         other = self._ids.get(number)
         if other is not None and other != identity:
-            self._again.add(other)
+            self._moved.add(other)
         self._ids[number] = identity
         self.by_number[number] = trial

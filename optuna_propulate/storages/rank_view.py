@@ -18,6 +18,7 @@ from optuna_propulate.storages.live import copy_trial
 from optuna_propulate.storages.outbox import Outbox
 from optuna_propulate.storages.protocol import unpack_trial
 from optuna_propulate.storages.reading import read_trials_after
+from optuna_propulate.storages.reading import uncollected
 from optuna_propulate.storages.study_view import ALIASES
 from optuna_propulate.storages.study_view import StudyView
 
@@ -229,7 +230,7 @@ class RankView:
     def read_all(self, study: StudyView) -> list[FrozenTrial]:
         """Return all trials that are committed, in the order of their numbers."""
         trials = []
-        with self._reading_engine().connect() as connection:
+        with uncollected(), self._reading_engine().connect() as connection:
             for trial in read_trials_after(connection, study.study_id, -1):
                 self._claim(study, trial)
                 trials.append(trial)
