@@ -17,6 +17,7 @@ from optuna_propulate.exchange.launcher import poll
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Sequence
     from types import TracebackType
 
     from mpi4py import MPI
@@ -79,6 +80,15 @@ class Job:
         """Take a step on rank 0 only; all ranks return its result or raise its error."""
         result: Any = self.attempt(step if self.rank == 0 else _nothing)
         return self.comm.bcast(result)  # type: ignore[no-any-return]
+
+    def share_from_root(self, step: Callable[[], Sequence[T]]) -> T:
+        """Take a step on rank 0 only; each rank returns its own part of the result.
+
+        Args:
+            step: Returns a part for each rank.
+        """
+        result: Any = self.attempt(step if self.rank == 0 else _nothing)
+        return self.comm.scatter(result)  # type: ignore[no-any-return]
 
     def agree(self, **values: object) -> None:
         """Check that every rank was given the same values.

@@ -7,6 +7,7 @@ import os
 import threading
 from dataclasses import dataclass
 from dataclasses import field
+from heapq import nsmallest
 from typing import TYPE_CHECKING
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -45,6 +46,7 @@ from optuna_propulate.trials import STORAGE
 from optuna_propulate.trials import ForeignTrials
 from optuna_propulate.trials import complete
 from optuna_propulate.trials import individual_of
+from optuna_propulate.trials import read_trials
 from optuna_propulate.trials import system_attributes
 from optuna_propulate.trials import user_attributes
 
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
 
     from optuna_propulate.exchange.base import Exchange
     from optuna_propulate.individual import Individual
+    from optuna_propulate.individual import RankKey
     from optuna_propulate.islands.island import Tally
     from optuna_propulate.islands.migration import MigrationPolicy
     from optuna_propulate.islands.topology import Topology
@@ -164,12 +167,8 @@ class PropulateSampler(BaseSampler):
             self._archipelago = settle_workers(islands, n_workers)
             self._island = self._archipelago.island_of(self._worker)
         self._topology = resolve_topology(topology, self._archipelago.n_islands)
-        n_mates = self._archipelago.sizes[self._island]
-        self._population_size = (
-            max(_SMALLEST_DEFAULT_POOL, 2 * n_mates)
-            if population_size is None
-            else population_size
-        )
+        self._given_pool_size = population_size
+        self._population_size = self._pool_size(self._worker)
         self._breed = default_operator(
             self._population_size,
             crossover_probability=crossover_probability,
@@ -216,35 +215,50 @@ class PropulateSampler(BaseSampler):
         with self._lock:
             return self._state(study).island.tally
 
-    def resume(self, study: Study, *, is_new: bool = False) -> None:
-        """Share the individuals of an earlier run among the workers of their islands.
+    def deal_out(self, study: Study) -> list[list[Individual]]:
+        """Read the individuals of an earlier run, and share them among all workers.
 
-        Every rank calls this before any rank starts a trial; ``create_study`` and ``load_study``
-        do. Without it, or without MPI, the earlier individuals are bred from, but never migrate.
+        Each lives on the island that it was bred on or migrated to; those of islands that are no
+        more, and of other samplers, are dealt out. A worker gets no more than it would keep, and
+        one, so that it knows that there were more.
+
+        Args:
+            study: The study; it is read once.
+
+        Returns:
+            The individuals of each worker, for ``resume``.
+        """
+        trials = read_trials(study)
+        living = residences(trials)
+        n_islands = self._archipelago.n_islands
+        shares: list[list[Individual]] = [[] for _ in range(sum(self._archipelago.sizes))]
+        for individual in self._individuals(study, trials):
+            island = living.get(individual.number, individual.island)
+            if island >= n_islands:
+                island = individual.number % n_islands
+            mates = self._archipelago.islands[island]
+            shares[mates[individual.number % len(mates)]].append(individual)
+        return [
+            nsmallest(2 * self._pool_size(worker) + 1, share, key=_rank_key)
+            for worker, share in enumerate(shares)
+        ]
+
+    def resume(self, study: Study, individuals: Sequence[Individual]) -> None:
+        """Own individuals of an earlier run, before any worker starts a trial.
+
+        ``create_study`` and ``load_study`` call this on every rank. Without it, or without MPI,
+        the earlier individuals are bred from, but never migrate.
 
         Args:
             study: The study.
-            is_new: Whether it is known to have no trials, so that it need not be read.
+            individuals: This worker's share of what ``deal_out`` returns.
         """
         with self._lock:
             if self._transport is None or study_id(study) in self._states.get(
                 storage_of(study), {}
             ):
                 return
-            known = self._state(study, join=False)
-            if is_new:
-                return
-            trials = known.foreign.read_all(study)
-            living = residences(trials)
-            mates = self._archipelago.islands[self._island]
-            known.island.resume(
-                [
-                    individual
-                    for individual in self._individuals(study, trials)
-                    if living.get(individual.number, individual.island) == self._island
-                    and mates[individual.number % len(mates)] == self._worker
-                ]
-            )
+            self._state(study, join=False).island.resume(individuals)
 
     def settle(self, study: Study) -> None:
         """Wait until every worker has called this; then all workers of an island know the same.
@@ -395,6 +409,12 @@ class PropulateSampler(BaseSampler):
         n_islands = self._archipelago.n_islands
         return [individual_of(trial, study.direction, n_islands) for trial in complete(trials)]
 
+    def _pool_size(self, worker: int) -> int:
+        if self._given_pool_size is not None:
+            return self._given_pool_size
+        island = self._archipelago.island_of(worker)
+        return max(_SMALLEST_DEFAULT_POOL, 2 * self._archipelago.sizes[island])
+
     def _stream(self, seed: int | None, worker: int) -> np.random.Generator:
         """Return the worker's own child of the seed, as ``SeedSequence(seed).spawn`` gives it."""
         return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(worker,)))
@@ -416,3 +436,7 @@ class PropulateSampler(BaseSampler):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._prepare()
+
+
+def _rank_key(individual: Individual) -> RankKey:
+    return individual.rank_key

@@ -261,8 +261,10 @@ def _open_study(
     study = job.attempt(lambda: IslandStudy(name, opened, sampler, pruner))
     study._job = job
     if isinstance(sampler, PropulateSampler):
-        is_new = job.from_root(lambda: has_no_trials(study))
-        job.attempt(lambda: sampler.resume(study, is_new=is_new))
+        share = job.share_from_root(
+            lambda: [[]] * job.size if has_no_trials(study) else sampler.deal_out(study)
+        )
+        job.attempt(lambda: sampler.resume(study, share))
     if storage is None and job.rank == 0:
         _logger.info(f"The {job.size} ranks share the study {name!r} in {DEFAULT_STORAGE}.")
     return study

@@ -270,7 +270,7 @@ class Database:
             taken = Writing(connection).take_up(identity, utc(datetime.now()) or "")
         ledger = None if study_id is None else self._ledgers.get(study_id)
         if ledger is not None:
-            ledger.waiting.pop(identity, None)
+            ledger.taken_up(identity)
         return taken, [["taken", study_id, identity]]
 
     def _read(self, identity: int) -> tuple[Any, News]:

@@ -47,10 +47,12 @@ class Outcome:
 class Ledger:
     """Holds, of one study, the numbers and ids of what is not finished.
 
-    Each transaction leaves a mark in the study's system attribute ``propulate:writer``: up to
-    which id the rows are known, and which of them float. So whoever goes on for a writer that is
-    gone, or that does not know whether its last transaction was committed, can tell the rows of
-    the job from those that others have added since; what is then written again changes nothing.
+    Each transaction leaves a mark in the study's system attribute ``propulate:writer``: the number
+    of the job's first trial, up to which id the rows are known, which of them float, and which are
+    others' and not finished. So whoever goes on for a writer that is gone, or that does not know
+    whether its last transaction was committed, can tell the rows of the job from those that others
+    have added since; what is then written again changes nothing. The next job fails what this one
+    leaves unfinished.
 
     Args:
         connection: A connection that has locked the study.
@@ -62,9 +64,13 @@ class Ledger:
     def __init__(self, connection: Connection, study_id: int, base: int | None = None) -> None:
         self.study_id = study_id
         self.is_stale = False  # whether the database may hold something else than is known here
-        mark = None if base is None else reading.read_mark(connection, study_id)
-        last_id = reading.last_trial_id(connection, study_id) if mark is None else mark["last_id"]
-        floating = [] if mark is None else mark["floating"]
+        mark = reading.read_mark(connection, study_id)
+        if base is None:
+            _fail_abandoned(connection, study_id, mark)
+        if base is None or mark is None:
+            last_id, floating = reading.last_trial_id(connection, study_id), []
+        else:
+            last_id, floating = mark["last_id"], mark["floating"]
         n_rows = reading.count_trials(connection, study_id, last_id)
         self.base = n_rows if base is None else base
         self.waiting = reading.trials_in_state(connection, study_id, TrialState.WAITING)
@@ -73,6 +79,8 @@ class Ledger:
             self.numbering.found(identity)
             self.waiting.pop(identity, None)
         self._last_id = last_id
+        first = reading.id_of_number(connection, study_id, self.base)
+        self._first_id = last_id if first is None else first - 1
         self._ids: dict[int, int] = {}
         running = reading.trials_in_state(connection, study_id, TrialState.RUNNING)
         self._elsewhere = dict.fromkeys((*running, *self.waiting))
@@ -92,6 +100,11 @@ class Ledger:
                 refuses does not keep the others out; it becomes a failed trial.
         """
         return self._write(Writing(connection), connection, _merged(changes), carefully)
+
+    def taken_up(self, identity: int) -> None:
+        """Note that a rank of this job runs a trial that others have added."""
+        self.waiting.pop(identity, None)
+        self._elsewhere.pop(identity, None)
 
     def poll(self, connection: Connection) -> tuple[bool, Outcome]:
         """Return whether others have added trials, and which of theirs are complete by now."""
@@ -157,7 +170,12 @@ class Ledger:
             else:
                 _write_about(writing, group, is_new)
         self._note(identified + old, outcome)
-        mark = {"last_id": self._last_id, "floating": self.numbering.floating}
+        mark = {
+            "base": self.base,
+            "last_id": self._last_id,
+            "floating": self.numbering.floating,
+            "others": [identity for identity in self._elsewhere if identity > self._first_id],
+        }
         writing.mark(self.study_id, mark)
         outcome.waiting.update(self._newly_waiting(connection, plan.settled, states))
         return outcome
@@ -183,6 +201,20 @@ class Ledger:
         unknown = [identity for identity in settled if identity not in states]
         states = states | reading.states_of(connection, unknown)
         return {i: number for i, number in settled.items() if states.get(i) == "WAITING"}
+
+
+def _fail_abandoned(connection: Connection, study_id: int, mark: dict[str, Any] | None) -> None:
+    """Fail the trials that an earlier job has left running; others' are not touched."""
+    if mark is None:
+        return
+    running = reading.trials_in_state(connection, study_id, TrialState.RUNNING)
+    others = set(mark["floating"]) | set(mark["others"])
+    abandoned = [
+        identity
+        for identity, number in running.items()
+        if number >= mark["base"] and identity <= mark["last_id"] and identity not in others
+    ]
+    Writing(connection).fail(abandoned, datetime.now())
 
 
 def _merged(changes: Iterable[Change]) -> dict[int | tuple[int], Change]:
@@ -245,4 +277,4 @@ def _write_alone(
             raise
         outcome.refused[change.number] = str(error.orig)
         change.state = "FAIL"
-        writing.fail(identity)
+        writing.fail([identity], datetime.now())

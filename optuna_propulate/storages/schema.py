@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite
 
 from optuna_propulate._optuna_compat import rdb_models
+from optuna_propulate.storages.protocol import utc
 
 
 if TYPE_CHECKING:
@@ -128,11 +129,14 @@ class Writing:
         rows = [(study_id, MARK, json.dumps(value))]
         self._write("StudySystemAttributeModel", columns, rows, new=False)
 
-    def fail(self, identity: int) -> None:
-        """Set the state of a trial to failed, whatever it was."""
+    def fail(self, identities: Sequence[int], when: datetime) -> None:
+        """Set trials to failed, whatever they were, as of a local time."""
         trials = table("TrialModel")
-        statement = trials.update().where(trials.c.trial_id == identity)
-        self._connection.execute(statement.values(state=TrialState.FAIL))
+        complete = datetime.fromisoformat(utc(when) or "")
+        for some in slices(identities):
+            statement = trials.update().where(trials.c.trial_id.in_(some))
+            values = {"state": TrialState.FAIL, "datetime_complete": complete}
+            self._connection.execute(statement.values(values))
 
     def params(self, rows: Sequence[tuple[int, str, float, str]], *, new: bool) -> None:
         """Write parameters: trial's id, name, internal value, distribution."""
