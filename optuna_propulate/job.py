@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 _UNLIMITED = 2**61
 _CLOSED = 2**62
-_STARTED, _FINISHED = 0, 1  # the counters of a budget
+_STARTED, _FINISHED, _SIGNAL = 0, 1, 2  # the counters of a budget
 _PROGRESS_PAUSE = 0.005  # in seconds
 
 
@@ -126,7 +126,7 @@ class Budget:
     def __init__(self, job: Job, n_trials: int | None) -> None:
         self._limit = _UNLIMITED if n_trials is None else n_trials
         job.meet()  # what follows is collective and would spin
-        self._counters = SharedCounters(job.comm, 2)
+        self._counters = SharedCounters(job.comm, 3)
 
     def claim(self) -> bool:
         """Claim one trial; return whether there was one left."""
@@ -135,6 +135,15 @@ class Budget:
     def close(self) -> None:
         """Leave nothing to claim, on any rank."""
         self._counters.put(_STARTED, _CLOSED)
+
+    def interrupt(self, number: int) -> None:
+        """Leave nothing to claim, as a signal with this number was received."""
+        self._counters.put(_SIGNAL, number)
+        self.close()
+
+    def interrupted_by(self) -> int:
+        """Return the number of the signal that some rank received; 0 for none."""
+        return self._counters.get(_SIGNAL)
 
     def note_finished(self) -> None:
         """Count a trial that finished."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import optuna
@@ -24,6 +25,7 @@ from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import trial_by_id
 from optuna_propulate.job import Progress
 from optuna_propulate.job import threads_allowed
+from optuna_propulate.stopping import InterruptedTrialError
 from optuna_propulate.storages.batched import BatchedRDBStorage
 
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from optuna_propulate.job import Budget
     from optuna_propulate.job import Job
+    from optuna_propulate.stopping import Stopping
 
     Objective = Callable[[Trial], float | Sequence[float]]
     Callback = Callable[[optuna.Study, FrozenTrial], None]
@@ -81,7 +84,14 @@ class Loop:
             raise RuntimeError(f"n_jobs={n_jobs} needs an MPI that grants MPI_THREAD_MULTIPLE.")
         return cls(func, n_threads, caught, callbacks, gc_after_trial)
 
-    def run(self, study: optuna.Study, job: Job, budget: Budget, deadline: float | None) -> None:
+    def run(
+        self,
+        study: optuna.Study,
+        job: Job,
+        budget: Budget,
+        deadline: float | None,
+        stopping: Stopping,
+    ) -> None:
         """Run trials of the study on this rank until the budget or the time is used up.
 
         Args:
@@ -89,7 +99,18 @@ class Loop:
             job: What an exception that is not caught ends.
             budget: Where each trial is claimed before it starts.
             deadline: When no trial starts any more, on the clock ``time.monotonic``.
+            stopping: What may interrupt a trial.
         """
+        guarded = replace(
+            self,
+            func=stopping.guard(self.func),
+            catch=(*self.catch, InterruptedTrialError),
+        )
+        guarded._run_threads(study, job, budget, deadline)
+
+    def _run_threads(
+        self, study: optuna.Study, job: Job, budget: Budget, deadline: float | None
+    ) -> None:
         if self.n_threads == 1:
             self._work(study, job, budget, deadline)
             return
@@ -114,8 +135,10 @@ class Loop:
                 for callback in self.callbacks:
                     callback(study, copy.deepcopy(trial_by_id(study, finished)))
         except BaseException as error:  # here, as other threads may be busy for hours
-            flush(study)
-            job.abort(error)
+            try:
+                flush(study)
+            finally:
+                job.abort(error)
             raise
         finally:
             set_in_optimize_loop(study, False)

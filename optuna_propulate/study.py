@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -23,6 +24,8 @@ from optuna_propulate.loop import ProgressBar
 from optuna_propulate.loop import flush
 from optuna_propulate.loop import mpi_progress
 from optuna_propulate.sampler import PropulateSampler
+from optuna_propulate.stopping import InterruptedTrialError
+from optuna_propulate.stopping import Stopping
 from optuna_propulate.storages.batched import BatchedRDBStorage
 from optuna_propulate.storages.engine import is_in_memory
 from optuna_propulate.storages.rdb import open_rdb
@@ -32,7 +35,6 @@ from optuna_propulate.trials import has_no_trials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from collections.abc import Iterable
     from collections.abc import Sequence
 
     from mpi4py import MPI
@@ -144,11 +146,17 @@ class IslandStudy(optuna.Study):
         callbacks: Iterable[Callback] | None = None,
         gc_after_trial: bool = False,
         show_progress_bar: bool = False,
+        *,
+        stop_grace: float | None = None,
     ) -> None:
         """Run trials until the budget, the time or somebody's patience ends; collective.
 
         An exception that is not in ``catch`` ends the whole job: its traceback is printed with
         its rank, and every rank ends with a status other than 0.
+
+        SIGTERM and SIGUSR1 (and SIGINT under MPI) on any rank let no rank start another trial;
+        once those under way have ended and all is committed, every rank exits with the status
+        128 + the number of the signal.
 
         Args:
             func: The objective.
@@ -159,34 +167,45 @@ class IslandStudy(optuna.Study):
             callbacks: Called with the study and each finished trial, on the trial's rank.
             gc_after_trial: Whether to collect garbage after each trial.
             show_progress_bar: Whether rank 0 shows the trials finished on all ranks.
+            stop_grace: How long trials under way may go on after ``timeout`` or a signal, in
+                seconds, before they are interrupted and fail; ``None`` until they end. Trials in
+                threads of ``n_jobs`` are not interrupted.
 
         Raises:
+            SystemExit: After a signal.
             RuntimeError: If called from within itself, or if threads are asked for that MPI does
                 not allow.
             TypeError: If ``func`` or a callback cannot be called, or ``catch`` is no exception.
             ValueError: If the ranks were given different budgets, or ``n_jobs`` is 0.
         """
+        if stop_grace is not None and not stop_grace >= 0.0:
+            raise ValueError(f"stop_grace must not be negative, but got {stop_grace}.")
+        deadline = None if timeout is None else time.monotonic() + timeout
         job = self._job
         if job is None:
-            try:
-                super().optimize(
-                    func, n_trials, timeout, n_jobs, catch, callbacks, gc_after_trial,
-                    show_progress_bar,
-                )  # fmt: skip
-            finally:
-                flush(self)
+            with Stopping(self, None, deadline, stop_grace) as stopping:
+                caught = tuple(catch) if isinstance(catch, Iterable) else (catch,)
+                try:
+                    super().optimize(
+                        stopping.guard(func) if callable(func) else func, n_trials, timeout,
+                        n_jobs, (*caught, InterruptedTrialError), callbacks, gc_after_trial,
+                        show_progress_bar,
+                    )  # fmt: skip
+                finally:
+                    flush(self)
+            _exit_after(stopping.signal)
             return
         loop = job.attempt(
             lambda: Loop.checked(self, func, n_jobs, catch, callbacks, gc_after_trial)
         )
-        job.agree(n_trials=n_trials, timeout=timeout)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        job.agree(n_trials=n_trials, timeout=timeout, stop_grace=stop_grace)
         set_stop_flag(self, False)
         self._budget = budget = Budget(job, n_trials)
+        stopping = Stopping(self, budget, deadline, stop_grace)
         try:
             with ProgressBar(show_progress_bar and job.rank == 0, n_trials, budget) as bar:
-                with mpi_progress(job, bar.refresh):
-                    loop.run(self, job, budget, deadline)
+                with mpi_progress(job, bar.refresh), stopping:
+                    loop.run(self, job, budget, deadline, stopping)
                     if isinstance(self.sampler, PropulateSampler):
                         self.sampler.settle(self)
                     flush(self)
@@ -195,8 +214,10 @@ class IslandStudy(optuna.Study):
             job.abort(error)
             raise
         self._budget = None
+        number = stopping.signal or budget.interrupted_by()
         budget.free()
         storage_of(self).remove_session()
+        _exit_after(number)
 
     def summary(self, top_n: int = 1) -> str:
         """Print the best individuals of each island, how many there are, and who migrated.
@@ -233,6 +254,12 @@ class IslandStudy(optuna.Study):
         state.pop("_job", None)
         state.pop("_budget", None)
         return state
+
+
+def _exit_after(number: int) -> None:
+    """End the process in order if a signal with this number, not 0, has asked for it."""
+    if number:
+        raise SystemExit(128 + number)
 
 
 def _open_study(
