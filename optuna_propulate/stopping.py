@@ -109,6 +109,7 @@ class Stopping:
         if not self._is_expired:
             self.signal = self.signal or number
             self._asked_at = self._asked_at or time.monotonic()
+            set_stop_flag(self._study, True)
         if self._is_evaluating and (self._is_expired or is_again):
             self._is_evaluating = False
             raise InterruptedTrialError
