@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from dataclasses import dataclass
 from dataclasses import field
 from datetime import datetime
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+WHO = {"host": socket.gethostname(), "process": os.getpid(), "since": utc(datetime.now())}
+"""Which writer this is, for whoever is refused because of it."""
+
 _UNFINISHED = ("RUNNING", "WAITING")
 _POLLED_AT_ONCE = 500
 
@@ -47,12 +52,12 @@ class Outcome:
 class Ledger:
     """Holds, of one study, the numbers and ids of what is not finished.
 
-    Each transaction leaves a mark in the study's system attribute ``propulate:writer``: the number
-    of the job's first trial, up to which id the rows are known, which of them float, and which are
-    others' and not finished. So whoever goes on for a writer that is gone, or that does not know
-    whether its last transaction was committed, can tell the rows of the job from those that others
-    have added since; what is then written again changes nothing. The next job fails what this one
-    leaves unfinished.
+    Each transaction leaves a mark in the study's system attribute ``propulate:writer``: who wrote
+    it, the number of the job's first trial, up to which id the rows are known, which of them
+    float, and which are others' and not finished. So whoever goes on for a writer that is gone, or
+    that does not know whether its last transaction was committed, can tell the rows of the job
+    from those that others have added since; what is then written again changes nothing. The next
+    job fails what this one leaves unfinished.
 
     Args:
         connection: A connection that has locked the study.
@@ -171,6 +176,7 @@ class Ledger:
                 _write_about(writing, group, is_new)
         self._note(identified + old, outcome)
         mark = {
+            **WHO,
             "base": self.base,
             "last_id": self._last_id,
             "floating": self.numbering.floating,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 from typing import Any
@@ -64,7 +65,7 @@ class Outbox:
             office.token,
             self._hear,
             self.tell,
-            office.revive,
+            partial(_revive, weakref.ref(office)),
             self._unanswered,
             flush_interval,
             timeout,
@@ -195,3 +196,10 @@ class Outbox:
         if text not in self._warned:
             self._warned.add(text)
             _logger.warning(text)
+
+
+def _revive(office: weakref.ref[Office]) -> None:
+    """Revive the writer; the office belongs to the storages, and ends with the last of them."""
+    there = office()
+    if there is not None:
+        there.revive()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from optuna_propulate.storages.engine import sqlite_file
+from optuna_propulate.storages.reading import read_mark
 
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 _PATIENCE = 5.0  # in seconds: the writer of a job that has just ended still commits
 _PAUSE = 0.1
+_KEEPALIVES = {"tcp_keepalives_idle": 5, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 2}
+"""Makes PostgreSQL notice within 15 s that the machine of a writer is gone, in seconds."""
+
 _CLASS = 0x70726F70  # tells these locks from others in the same PostgreSQL server
 
 
@@ -56,9 +60,9 @@ class Tenure:
         while not self._try(study_id):
             if time.monotonic() >= deadline:
                 raise TakenError(
-                    f"Another job is adding trials to this study (id {study_id}). Wait until it "
-                    "has ended; start its processes under mpirun to share one study; or give "
-                    "the study to them as a plain optuna.storages.RDBStorage(url)."
+                    f"Another job is adding trials to this study{self._holder(study_id)}. Wait "
+                    "until it has ended; start all processes under mpirun to share one study; or "
+                    "give the study to them as a plain optuna.storages.RDBStorage(url)."
                 )
             time.sleep(_PAUSE)
         self._studies.add(study_id)
@@ -89,6 +93,13 @@ class Tenure:
             with suppress(sa.exc.SQLAlchemyError):
                 self._connection.close()
 
+    def _holder(self, study_id: int) -> str:
+        with self._engine.connect() as connection:
+            mark = read_mark(connection, study_id)
+        if mark is None:
+            return ""
+        return " (its writer is process {process} on {host}, since {since} UTC)".format(**mark)
+
     def _try(self, study_id: int) -> bool:
         name = self._engine.dialect.name
         if name == "postgresql":
@@ -105,6 +116,9 @@ class Tenure:
             self._connection = self._engine.connect().execution_options(
                 isolation_level="AUTOCOMMIT"
             )
+            if self._engine.dialect.name == "postgresql":
+                for setting, value in _KEEPALIVES.items():
+                    self._connection.execute(sa.text(f"SET {setting} = {value}"))
         return self._connection
 
     def _try_file(self, study_id: int) -> bool:

@@ -39,6 +39,7 @@ def test_a_second_job_may_read_a_study_but_not_add_to_it(
     storage = BatchedRDBStorage(url)
     study = optuna.create_study(storage=storage, study_name="s")
     study.ask()
+    storage.flush()
     other = optuna.create_study(storage=storage, study_name="other")
     other.ask()
     storage.flush()
@@ -51,7 +52,7 @@ def test_a_second_job_may_read_a_study_but_not_add_to_it(
     )
     seen, answer = second.stdout.splitlines()
     assert seen == "1"
-    assert "Another job is adding trials to this study" in answer
+    assert "Another job is adding trials to this study (its writer is process" in answer
     storage.close()
     third = subprocess.run(
         [sys.executable, "-c", PROGRAM, url], capture_output=True, text=True, timeout=60,
