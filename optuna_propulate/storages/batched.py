@@ -20,7 +20,6 @@ from optuna.trial import TrialState
 from optuna_propulate._optuna_compat import FrozenStudy
 from optuna_propulate.storages.live import LiveTrial
 from optuna_propulate.storages.live import copy_trial
-from optuna_propulate.storages.office import Office
 from optuna_propulate.storages.office import open_office
 from optuna_propulate.storages.protocol import distribution_of
 from optuna_propulate.storages.protocol import unpack_trial
@@ -61,8 +60,8 @@ class BatchedRDBStorage(BaseStorage):
         comm: The ranks that share the storage; ``None`` for this process alone.
         flush_interval: In seconds, above 0.
         refresh_interval: In seconds, above 0.
-        commit_timeout: How long to wait for the writer before going on with a warning, in
-            seconds, above 0.
+        commit_timeout: How long a ``tell`` waits for its commit before it goes on with a warning,
+            in seconds, above 0. What cannot be written for that long is kept in a file, too.
         engine_kwargs: As for ``sqlalchemy.create_engine``; values that JSON can hold.
 
     Raises:
@@ -95,9 +94,17 @@ class BatchedRDBStorage(BaseStorage):
             "commit_timeout": commit_timeout,
             "engine_kwargs": dict(engine_kwargs or {}),
         }
-        self._connect(open_office(url, self._settings["engine_kwargs"], refresh_interval, comm))
+        self._connect(comm)
 
-    def _connect(self, office: Office) -> None:
+    def _connect(self, comm: MPI.Intracomm | None) -> None:
+        settings = self._settings
+        office = open_office(
+            self._url,
+            settings["engine_kwargs"],
+            settings["refresh_interval"],
+            settings["commit_timeout"],
+            comm,
+        )
         self._flush_interval: float = self._settings["flush_interval"]
         self._view = RankView(office, self._url, **self._settings)
         self._lock = self._view.lock
@@ -325,10 +332,7 @@ class BatchedRDBStorage(BaseStorage):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        settings = self._settings
-        self._connect(
-            open_office(self._url, settings["engine_kwargs"], settings["refresh_interval"], None)
-        )
+        self._connect(None)
 
     def _updatable(self, trial_id: int) -> tuple[StudyView, LiveTrial]:
         """Return a trial that may be changed, and its study.

@@ -76,6 +76,7 @@ class Database:
         self._asked: dict[int, int] = {}
         self._n_begun = 0
         self._places: dict[int, int] = {}
+        self._names: dict[int, str] = {}
         self._best: dict[int, tuple[float, int]] = {}
         self._signs: dict[int, float] = {}
         self._calls: dict[str, Callable[..., tuple[Any, News]]] = {
@@ -146,6 +147,10 @@ class Database:
         self._asked[study_id] = 0
         if study_id in self._ledgers:
             self._ledgers[study_id].numbering.claimed(numbers)
+
+    def name_of(self, study_id: int) -> str:
+        """Return the name of a study that was begun; asks no database."""
+        return self._names[study_id]
 
     def forget_claims(self) -> None:
         """Ask again for numbers: the rank that was asked has gone, perhaps."""
@@ -243,6 +248,7 @@ class Database:
         if len(directions) == 1:
             self._signs[study_id] = -1.0 if directions[0] == StudyDirection.MAXIMIZE else 1.0
             self._note_best(study_id)
+        self._names[study_id] = self._studies.get_study_name_from_id(study_id)
         self._places[study_id] = self._n_begun if place is None else place
         self._n_begun = max(self._n_begun, self._places[study_id] + 1)
         self._ledgers[study_id] = ledger

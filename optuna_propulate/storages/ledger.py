@@ -104,7 +104,7 @@ class Ledger:
             carefully: Whether each trial is written on its own, so that one which the database
                 refuses does not keep the others out; it becomes a failed trial.
         """
-        return self._write(Writing(connection), connection, _merged(changes), carefully)
+        return self._write(Writing(connection), connection, merged(changes), carefully)
 
     def taken_up(self, identity: int) -> None:
         """Note that a rank of this job runs a trial that others have added."""
@@ -173,7 +173,7 @@ class Ledger:
                 for identity, change in group:
                     _write_alone(writing, connection, identity, change, is_new, outcome)
             else:
-                _write_about(writing, group, is_new)
+                write_about(writing, group, is_new)
         self._note(identified + old, outcome)
         mark = {
             **WHO,
@@ -223,7 +223,7 @@ def _fail_abandoned(connection: Connection, study_id: int, mark: dict[str, Any] 
     Writing(connection).fail(abandoned, datetime.now())
 
 
-def _merged(changes: Iterable[Change]) -> dict[int | tuple[int], Change]:
+def merged(changes: Iterable[Change]) -> dict[int | tuple[int], Change]:
     """Return one change for each trial: what came later counts, or is added."""
     merged: dict[int | tuple[int], Change] = {}
     for change in changes:
@@ -246,7 +246,7 @@ def _merged(changes: Iterable[Change]) -> dict[int | tuple[int], Change]:
     return merged
 
 
-def _write_about(writing: Writing, group: Sequence[tuple[int, Change]], is_new: bool) -> None:
+def write_about(writing: Writing, group: Sequence[tuple[int, Change]], is_new: bool) -> None:
     """Write what is told about trials that have rows."""
     params: list[Any] = []
     values: list[Any] = []
@@ -277,7 +277,7 @@ def _write_alone(
     """Write what is told about one trial; if the database refuses it, the trial has failed."""
     try:
         with connection.begin_nested():
-            _write_about(writing, [(identity, change)], is_new)
+            write_about(writing, [(identity, change)], is_new)
     except DBAPIError as error:
         if error.connection_invalidated:
             raise

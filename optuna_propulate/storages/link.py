@@ -51,6 +51,8 @@ class WriterProcess:
             by anybody.
         engine_kwargs: As for ``sqlalchemy.create_engine``; values that JSON can hold.
         refresh_interval: How often it looks for trials of others, in seconds.
+        commit_timeout: For how long it only tries again when the database cannot be written,
+            before it keeps what it was told in a file, in seconds.
         beyond: Whether ranks on other nodes connect to it.
 
     Attributes:
@@ -66,6 +68,7 @@ class WriterProcess:
         url: str,
         engine_kwargs: Mapping[str, Any] | None,
         refresh_interval: float,
+        commit_timeout: float = 60.0,
         *,
         beyond: bool = False,
     ) -> None:
@@ -74,6 +77,7 @@ class WriterProcess:
             "url": url,
             "engine_kwargs": dict(engine_kwargs or {}),
             "refresh_interval": refresh_interval,
+            "commit_timeout": commit_timeout,
             "port": 0 if beyond else None,
             "token": self.token,
             "folder": tempfile.mkdtemp(prefix="optuna-propulate-"),

@@ -74,6 +74,7 @@ def open_office(
     url: str,
     engine_kwargs: Mapping[str, Any],
     refresh_interval: float,
+    commit_timeout: float,
     comm: MPI.Intracomm | None,
 ) -> Office:
     """Start a writer, or find the one that is there; collective if there is a communicator.
@@ -82,6 +83,7 @@ def open_office(
         url: The database's URL.
         engine_kwargs: As for ``sqlalchemy.create_engine``.
         refresh_interval: How often the writer looks for trials of others, in seconds.
+        commit_timeout: For how long it only tries again when the database cannot be written.
         comm: The ranks that share it.
 
     Raises:
@@ -95,18 +97,23 @@ def open_office(
             "a file, or no storage at all to keep the study in memory."
         )
     if comm is not None and comm.size > 1:
-        return _shared_office(url, engine_kwargs, refresh_interval, Job(comm, comm_timeout()))
-    key = json.dumps([os.getpid(), url, dict(engine_kwargs), refresh_interval])
+        times = refresh_interval, commit_timeout
+        return _shared_office(url, engine_kwargs, *times, Job(comm, comm_timeout()))
+    key = json.dumps([os.getpid(), url, dict(engine_kwargs), refresh_interval, commit_timeout])
     office = _offices.get(key)
     if office is None:
-        process = WriterProcess(url, engine_kwargs, refresh_interval)
+        process = WriterProcess(url, engine_kwargs, refresh_interval, commit_timeout)
         office = Office(process.addresses[0], process.token, LocalCounters(), process)
         _offices[key] = office
     return office
 
 
 def _shared_office(
-    url: str, engine_kwargs: Mapping[str, Any], refresh_interval: float, job: Job
+    url: str,
+    engine_kwargs: Mapping[str, Any],
+    refresh_interval: float,
+    commit_timeout: float,
+    job: Job,
 ) -> Office:
     job.agree(url=_digest(url), refresh_interval=refresh_interval)
     nodes = nodes_of(job.comm, comm_timeout())
@@ -114,7 +121,8 @@ def _shared_office(
     started: list[WriterProcess] = []
 
     def start() -> tuple[list[Any], str]:
-        started.append(WriterProcess(url, engine_kwargs, refresh_interval, beyond=beyond))
+        times = refresh_interval, commit_timeout
+        started.append(WriterProcess(url, engine_kwargs, *times, beyond=beyond))
         return started[0].addresses, started[0].token
 
     addresses, token = job.from_root(start)

@@ -187,6 +187,11 @@ class Outbox:
                 self._warn(f"The database cannot be written, and is tried again: {message[1]}")
             else:
                 _logger.info("The database can be written again.")
+        elif kind == "spilled":
+            self._warn(
+                f"What cannot be written goes to {message[1]} as well; should the job end before "
+                "the database is back, optuna_propulate.storages.spill.import_trials puts it in."
+            )
         elif kind == "refused":
             _logger.error(f"The database does not take {message[1]}")
         else:

@@ -16,6 +16,7 @@ that is received is evaluated or unpickled. Messages are lists that begin with t
         ["taken", study_id, id]           one of these is taken
         ["best", study_id, trial]         there is a better one, of whoever
         ["trouble", text]                 the database cannot be written, or can again
+        ["spilled", path]                 where what the database does not take is kept
         ["refused", text]                 what the database does not take, and never will
 """
 

@@ -27,6 +27,7 @@ from optuna_propulate.storages.protocol import Change
 from optuna_propulate.storages.protocol import FrameReader
 from optuna_propulate.storages.protocol import frame
 from optuna_propulate.storages.protocol import is_proof
+from optuna_propulate.storages.spill import Spill
 from optuna_propulate.storages.tenure import TakenError
 
 
@@ -78,7 +79,7 @@ class Client:
             del self.outgoing[:n_sent]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Told:
     """What a rank has told of trials.
 
@@ -87,12 +88,14 @@ class Told:
         sequence: The number of the message.
         study: The study's id, the number of the job's first trial in it, and its counter.
         changes: The changes.
+        is_spilled: Whether they are kept in a file.
     """
 
     client: Client
     sequence: int
     study: tuple[int, int, int]
     changes: list[Change]
+    is_spilled: bool = False
 
 
 class Writer:
@@ -103,6 +106,7 @@ class Writer:
         listeners: Where ranks connect.
         token: What they have to know.
         refresh_interval: How often it looks for what others have added, in seconds.
+        commit_timeout: For how long it only tries again, before it writes to a file, in seconds.
         lifeline: A file descriptor that ends when rank 0's process does.
     """
 
@@ -112,6 +116,7 @@ class Writer:
         listeners: list[socket.socket],
         token: str,
         refresh_interval: float,
+        commit_timeout: float,
         lifeline: int,
     ) -> None:
         self._database = database
@@ -122,8 +127,9 @@ class Writer:
         self._told: list[Told] = []
         self._lifeline: int | None = lifeline
         self._polled = time.monotonic()
-        self._pause = 0.0
-        self._retry_at = 0.0
+        self._pause = self._since = self._retry_at = 0.0
+        self._commit_timeout = commit_timeout
+        self._spill = Spill()
         for listener in listeners:
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ, listener)
@@ -227,16 +233,30 @@ class Writer:
             return
         if self._pause:
             self._broadcast([["trouble", ""]])
-        self._pause = 0.0
+        self._pause = self._since = 0.0
+
+    def _spill_told(self) -> None:
+        """Write what the database does not take to a file; it is tried all the same."""
+        unspilled = [told for told in self._told if not told.is_spilled]
+        for told in unspilled:
+            self._spill.add(self._database.name_of(told.study[0]), told.changes)
+            told.is_spilled = True
+        if unspilled:
+            self._broadcast([["spilled", str(self._spill.path)]])
 
     def _put_off(self, error: Exception) -> None:
+        now = time.monotonic()
+        self._since = self._since or now
         reason = str(getattr(error, "orig", None) or error)
         if not self._pause:
             self._broadcast([["trouble", reason]])
         self._pause = min(max(2 * self._pause, 0.1), _LONGEST_RETRY)
-        self._retry_at = time.monotonic() + self._pause
+        self._retry_at = now + self._pause
+        if now - self._since > self._commit_timeout:
+            self._spill_told()
         if not self._clients and self._lifeline is None and self._pause == _LONGEST_RETRY:
-            sys.exit(f"What {len(self._told)} messages told is lost: {reason}")
+            self._spill_told()
+            sys.exit(f"The database does not take the last trials ({reason}): {self._spill.path}")
 
     def _answer(self, client: Client, message: list[Any]) -> None:
         _, sequence, method, arguments = message
@@ -298,14 +318,9 @@ def main() -> None:
     _say({"addresses": addresses, "note": database.note})
     os.close(1)
     try:
-        writer = Writer(
-            database,
-            listeners,
-            settings["token"],
-            settings["refresh_interval"],
-            sys.stdin.fileno(),
-        )
-        writer.run()
+        refresh, commit = settings["refresh_interval"], settings["commit_timeout"]
+        token, lifeline = settings["token"], sys.stdin.fileno()
+        Writer(database, listeners, token, refresh, commit, lifeline).run()
     finally:
         (folder / "writer").unlink(missing_ok=True)
         folder.rmdir()

@@ -1,0 +1,145 @@
+"""The spill: a file for what the database does not take, and its way back into the database.
+
+Each line is JSON: the study's name, an id of the job, and one trial as it was told. The same trial
+may stand in several lines, each telling more of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from optuna.trial import create_trial
+
+from optuna_propulate.storages.engine import connect_engine
+from optuna_propulate.storages.ledger import merged
+from optuna_propulate.storages.ledger import write_about
+from optuna_propulate.storages.protocol import Change
+from optuna_propulate.storages.protocol import distribution_of
+from optuna_propulate.storages.protocol import local
+from optuna_propulate.storages.rdb import open_rdb
+from optuna_propulate.storages.reading import ids_of_numbers
+from optuna_propulate.storages.reading import read_trials
+from optuna_propulate.storages.schema import Writing
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from optuna.trial import FrozenTrial
+
+IMPORTED = "propulate:imported"
+"""The system attribute of a trial that was imported under another number: its job and number."""
+
+
+class Spill:
+    """Holds a file that is opened when there is something to be written into it."""
+
+    def __init__(self) -> None:
+        self._job = uuid.uuid4().hex
+        self._descriptor: int | None = None
+        self.path = Path.cwd() / f"optuna-propulate-{self._job[:12]}.jsonl"
+
+    def add(self, study_name: str, changes: Iterable[Change]) -> None:
+        """Write changes to the file, so that they outlive this process and the machine."""
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        lines = [
+            json.dumps({"study": study_name, "job": self._job, "trial": change.pack()})
+            for change in changes
+        ]
+        os.write(self._descriptor, "".join(line + "\n" for line in lines).encode())
+        os.fsync(self._descriptor)
+
+
+def import_trials(path: str | os.PathLike[str], storage: str) -> int:
+    """Put the trials of a spill file into the database, each once, however often this is called.
+
+    A trial that the database has under its number is completed; one whose number has been given
+    to another meanwhile, or that lies beyond the last number, is added at the end.
+
+    Args:
+        path: The file, as a job named it.
+        storage: The database's URL.
+
+    Returns:
+        How many trials were completed or added.
+
+    Raises:
+        KeyError: If a study is not in the database.
+        ValueError: If a line is none of a spill file.
+    """
+    by_study: dict[tuple[str, str], list[Change]] = {}
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            change = Change(*entry["trial"])
+            by_study.setdefault((entry["study"], entry["job"]), []).append(change)
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"Line {number} of {path} is none of a spill file.") from None
+    return sum(
+        _import_into(name, job, merged(changes).values(), storage)
+        for (name, job), changes in by_study.items()
+    )
+
+
+def _import_into(name: str, job: str, changes: Iterable[Change], url: str) -> int:
+    rdb = open_rdb(url)
+    study = optuna.load_study(study_name=name, storage=rdb)
+    imported = {trial.system_attrs.get(IMPORTED) for trial in study.get_trials(deepcopy=False)}
+    engine = connect_engine(url, None, writing=True)
+    n_imported = 0
+    for change in changes:
+        with engine.begin() as connection:
+            ids = ids_of_numbers(connection, study._study_id, [change.number])
+            identity = change.identity or ids.get(change.number)
+            there = next(read_trials(connection, [identity]), None) if identity else None
+            if there is not None and _is_same(there, change):
+                if there.state.is_finished():
+                    continue
+                writing = Writing(connection)
+                row = (change.state, change.start, change.complete, there._trial_id)
+                writing.update_trials([row])
+                write_about(writing, [(there._trial_id, change)], is_new=False)
+                n_imported += 1
+                continue
+        key = f"{job}:{change.number}"
+        if key not in imported and change.state != "RUNNING":
+            study.add_trial(_as_trial(change, key))
+            n_imported += 1
+    engine.dispose()
+    return n_imported
+
+
+def _is_same(there: FrozenTrial, change: Change) -> bool:
+    """Tell whether a row is the trial's: another's would have started at another time."""
+    start = _local(change.start)
+    return there.datetime_start == start or (change.identity is not None and start is None)
+
+
+def _as_trial(change: Change, key: str) -> FrozenTrial:
+    distributions = {name: distribution_of(text) for name, _, text in change.params}
+    system = {name: json.loads(text) for name, text in change.system.items()}
+    trial = create_trial(
+        state=TrialState[change.state],
+        values=change.values,
+        params={name: distributions[name].to_external_repr(v) for name, v, _ in change.params},
+        distributions=distributions,
+        user_attrs={name: json.loads(text) for name, text in change.user.items()},
+        system_attrs={**system, IMPORTED: key},
+        intermediate_values={int(step): value for step, value in change.steps},
+    )
+    trial.datetime_start = _local(change.start)
+    trial.datetime_complete = _local(change.complete)
+    return trial
+
+
+def _local(text: Any) -> datetime | None:
+    return None if text is None else local(datetime.fromisoformat(text))
