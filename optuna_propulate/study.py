@@ -13,6 +13,7 @@ from optuna.storages import InMemoryStorage
 
 from optuna_propulate._optuna_compat import set_stop_flag
 from optuna_propulate._optuna_compat import storage_of
+from optuna_propulate._optuna_compat import study_id
 from optuna_propulate.exchange.launcher import comm_timeout
 from optuna_propulate.exchange.launcher import communicator
 from optuna_propulate.islands.history import summarize
@@ -210,6 +211,9 @@ class IslandStudy(optuna.Study):
                         self.sampler.settle(self)
                     flush(self)
                     job.meet()
+                    storage = storage_of(self)
+                    if isinstance(storage, BatchedRDBStorage):
+                        storage.refresh(study_id(self))
         except BaseException as error:  # also SystemExit: the other ranks would wait for ever
             job.abort(error)
             raise

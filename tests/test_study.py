@@ -169,6 +169,36 @@ def test_bad_input_is_an_error_on_every_rank(mpiexec: Callable, tmp_path: Path) 
         assert rank["n"] == 0
 
 
+def test_when_optimize_returns_every_rank_sees_every_trial(mpiexec: Callable) -> None:
+    outcome = mpiexec(
+        """
+        import optuna_propulate
+        study = optuna_propulate.create_study(
+            "sqlite:///study.db", pruner=optuna.pruners.MedianPruner(n_startup_trials=1)
+        )
+
+        def objective(trial):
+            x = trial.suggest_float("x", 0, 1)
+            trial.report(x, 0)
+            trial.should_prune()
+            return x
+
+        seen = []
+        for n in (20, 40, 60):
+            study.optimize(objective, n_trials=20)
+            states = {trial.state.name for trial in study.trials}
+            seen.append([len(study.trials), sorted(states), study.best_value])
+        report(seen=seen)
+        """,
+        3,
+    )
+    assert outcome.status == 0, outcome.stderr
+    for rank in outcome.ranks:
+        assert rank["seen"] == outcome.ranks[0]["seen"]
+        assert [n for n, _, _ in rank["seen"]] == [20, 40, 60]
+        assert all(states == ["COMPLETE"] for _, states, _ in rank["seen"])
+
+
 def test_alone_it_is_an_ordinary_study() -> None:
     study = optuna_propulate.create_study(direction="maximize")
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=5, n_jobs=2)

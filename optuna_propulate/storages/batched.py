@@ -120,6 +120,10 @@ class BatchedRDBStorage(BaseStorage):
         """
         self._view.commit()
 
+    def refresh(self, study_id: int) -> None:
+        """See at once what others have committed, rather than within ``refresh_interval``."""
+        self._view.refresh(self._view.study(study_id))
+
     def close(self) -> None:
         """Commit whatever this process has written, and leave the writer."""
         self._close()

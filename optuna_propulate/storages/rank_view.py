@@ -227,6 +227,14 @@ class RankView:
                     trials[live.trial._number] = copy_trial(live.trial)
         return [trials[number] for number in sorted(trials)]
 
+    def refresh(self, study: StudyView) -> None:
+        """Know what is committed: the writer tells of the best before it answers."""
+        self.call("count", study.study_id)
+        with self.lock:
+            self._seen.clear()
+            if study.cache is not None:
+                study.cache.expire()
+
     def read_all(self, study: StudyView) -> list[FrozenTrial]:
         """Return all trials that are committed, in the order of their numbers."""
         trials = []

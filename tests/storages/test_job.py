@@ -126,46 +126,50 @@ def test_others_read_and_add_trials_while_ranks_write(mpiexec: Callable, tmp_pat
     plain = optuna.create_study(storage=RDBStorage(url), study_name="s")
     script = tmp_path / "outside.py"
     script.write_text(
-        "import time, optuna_propulate, optuna\n"
+        "import os, time, optuna_propulate, optuna\n"
         "optuna.logging.set_verbosity(optuna.logging.WARNING)\n"
         f"study = optuna_propulate.create_study({url!r}, study_name='s', load_if_exists=True)\n"
         "def objective(trial):\n"
         "    x, y = trial.suggest_float('x', -5, 5), trial.suggest_float('y', -5, 5)\n"
         "    time.sleep(0.01)\n"
+        "    if os.path.exists('enough'):\n"
+        "        study.stop()\n"
         "    return x * x + y * y\n"
-        "study.optimize(objective, n_trials=2400)\n"
+        "study.optimize(objective, timeout=120)\n"
     )
     launcher = mpiexec.launcher
     ranks = subprocess.Popen(
-        [launcher, "-n", "2", sys.executable, str(script)], start_new_session=True
+        [launcher, "-n", "2", sys.executable, str(script)], start_new_session=True, cwd=tmp_path
     )
     dashboard = Dashboard(url, _free_port())
     wanted: list[float] = []
     n_polls, asked_at = 0, time.monotonic()
     try:
         dashboard.wait(30)
-        while ranks.poll() is None and n_polls < 400:
-            check_poll(plain.get_trials())
-            detail = dashboard.ask(f"/{plain._study_id}?after=0")
-            assert len(detail["trials"]) <= len(plain.get_trials())
-            if time.monotonic() - asked_at > 1.0 and len(wanted) < 8:
+        while n_polls < 30 or len(wanted) < 5:
+            assert ranks.poll() is None
+            trials = plain.get_trials(deepcopy=False)
+            check_poll(trials)
+            after = max(0, len(trials) - 100)
+            newest = dashboard.ask(f"/{plain._study_id}?after={after}")["trials"]
+            numbers = [trial["number"] for trial in newest]  # as of its own last look
+            assert numbers == list(range(after, after + len(numbers)))
+            if time.monotonic() - asked_at > 1.0:
                 asked_at = time.monotonic()
                 wanted.append(4.0 + len(wanted) / 100)
                 plain.enqueue_trial({"x": wanted[-1], "y": 1.0})
             n_polls += 1
             time.sleep(0.1)
+        (tmp_path / "enough").touch()
         assert ranks.wait(60) == 0
     finally:
         ranks.kill()
         dashboard.process.kill()
-    assert n_polls >= 30
     trials = plain.get_trials()
     check_poll(trials)
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
-    assert len(trials) == 2400
     fixed = [trial.params["x"] for trial in trials if "fixed_params" in trial.system_attrs]
     assert sorted(fixed) == wanted
-    assert len(wanted) >= 3
 
 
 def test_running_trials_are_seen_with_their_parameters_and_reports(
