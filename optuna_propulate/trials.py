@@ -6,6 +6,7 @@ import math
 from itertools import islice
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import TypeGuard
 
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
@@ -76,6 +77,38 @@ def island_of(trial: FrozenTrial) -> int | None:
 def worker_of(trial: FrozenTrial) -> int | None:
     """Return the worker that the trial says evaluated it."""
     return _integer_attribute(trial, WORKER)
+
+
+def exchange_of(trial: FrozenTrial) -> str | None:
+    """Return the exchange that the trial's messages are meant for."""
+    lineage = trial.system_attrs.get(LINEAGE)
+    exchange = lineage.get("exchange") if isinstance(lineage, dict) else None
+    return exchange if isinstance(exchange, str) else None
+
+
+def migrations_after(trial: FrozenTrial) -> tuple[str, float, list[tuple[int, int, int, int]]]:
+    """Return what the trial records of migrations: policy, time, and who went where.
+
+    A record that is none, as anybody may write into a study, is as good as no record.
+    """
+    record = trial.system_attrs.get(MIGRATIONS)
+    if not isinstance(record, dict):
+        return "", 0.0, []
+    policy, time, migrants = (record.get(key) for key in ("policy", "time", "migrants"))
+    if not isinstance(policy, str) or not isinstance(time, (int, float)) or not 0 <= time < 1e11:
+        return "", 0.0, []
+    if not isinstance(migrants, list) or not all(_are_numbers(one, 4) for one in migrants):
+        return "", 0.0, []
+    return policy, time, [tuple(one) for one in migrants]
+
+
+def news_after(trial: FrozenTrial) -> tuple[list[int], list[int]] | None:
+    """Return the news that the trial carries: numbers added and removed; ``None`` for none."""
+    news = trial.system_attrs.get(NEWS)
+    if not isinstance(news, dict):
+        return None
+    added, removed = news.get("added"), news.get("removed")
+    return (added, removed) if _are_numbers(added) and _are_numbers(removed) else None
 
 
 def individual_of(
@@ -185,3 +218,10 @@ def _integer_attribute(trial: FrozenTrial, name: str, limit: float = math.inf) -
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         return None
     return value if value < limit else None
+
+
+def _are_numbers(value: object, n: int | None = None) -> TypeGuard[list[int]]:
+    """Tell whether a value is a list of integers from 0 on, and ``n`` of them."""
+    if not isinstance(value, list) or (n is not None and len(value) != n):
+        return False
+    return all(type(one) is int and one >= 0 for one in value)

@@ -19,13 +19,14 @@ from optuna.trial import TrialState
 
 from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
-from optuna_propulate.trials import LINEAGE
-from optuna_propulate.trials import MIGRATIONS
 from optuna_propulate.trials import NEWS
 from optuna_propulate.trials import STORAGE
+from optuna_propulate.trials import exchange_of
 from optuna_propulate.trials import found
 from optuna_propulate.trials import individual_of
 from optuna_propulate.trials import island_of
+from optuna_propulate.trials import migrations_after
+from optuna_propulate.trials import news_after
 from optuna_propulate.trials import worker_of
 
 
@@ -80,7 +81,7 @@ class StorageExchange:
         """
         untold, telling = [], self._unreadable
         for trial in trials:
-            if trial.system_attrs.get(LINEAGE, {}).get("exchange") == STORAGE:
+            if exchange_of(trial) == STORAGE:
                 self._note(trial)
                 telling.append(trial)
             elif trial.state == TrialState.COMPLETE:
@@ -137,11 +138,11 @@ class StorageExchange:
             return tuple(self._individual(study, number) for number in numbers)
 
         messages: list[Message] = []
-        news = trial.system_attrs.get(NEWS)
+        news = news_after(trial)
         if news is not None and island_of(trial) == self._island:
-            removed = tuple(gone.rank_key for gone in individuals(news["removed"]))
-            messages.append(News(individuals(news["added"]), removed))
-        for number, _, island, owner in trial.system_attrs.get(MIGRATIONS, {}).get("migrants", ()):
+            added, gone = map(individuals, news)
+            messages.append(News(added, tuple(individual.rank_key for individual in gone)))
+        for number, _, island, owner in migrations_after(trial)[2]:
             if island == self._island:
                 migrants = individuals([number])
                 here = owner == self.worker

@@ -28,6 +28,7 @@ from optuna_propulate.trials import MIGRATIONS
 from optuna_propulate.trials import complete
 from optuna_propulate.trials import individual_of
 from optuna_propulate.trials import island_of
+from optuna_propulate.trials import migrations_after
 
 
 if TYPE_CHECKING:
@@ -79,21 +80,22 @@ def migrations(study: Study) -> list[MigrationRecord]:
 
 def migrations_of(trials: Iterable[FrozenTrial]) -> list[MigrationRecord]:
     """Return all migrations that the trials record, in the order of time."""
-    records = [
-        MigrationRecord(
-            number=number,
-            worker=worker,
-            origin=island_of(trial) or 0,
-            target=target,
-            owner=owner,
-            time=datetime.fromtimestamp(record["time"], tz=timezone.utc),
-            policy=record["policy"],
-            after=trial.number,
-        )
-        for trial in trials
-        if (record := trial.system_attrs.get(MIGRATIONS)) is not None
-        for number, worker, target, owner in record["migrants"]
-    ]
+    records = []
+    for trial in trials:
+        policy, seconds, migrants = migrations_after(trial)
+        records += [
+            MigrationRecord(
+                number=number,
+                worker=worker,
+                origin=island_of(trial) or 0,
+                target=target,
+                owner=owner,
+                time=datetime.fromtimestamp(seconds, tz=timezone.utc),
+                policy=policy,
+                after=trial.number,
+            )
+            for number, worker, target, owner in migrants
+        ]
     return sorted(records, key=lambda record: record.time)
 
 
