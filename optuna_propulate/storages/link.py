@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _logger = optuna.logging.get_logger(__name__)
 
 _START_TIMEOUT = 120.0  # in seconds: Python on a busy parallel file system starts slowly
+_MOST_LOSSES = 5
 _RETRY_PAUSE = 0.2  # in seconds
 _ERRORS = {
     error.__name__: error
@@ -175,6 +176,7 @@ class Link:
         self._sending = threading.Lock()
         self._sequence = 0
         self._is_down = False
+        self._n_losses = 0  # since the last acknowledgement
         self._calls: dict[int, tuple[Future[Any], bytes]] = {}
         self._broken: str | None = None
         self._awake, self._waking = socket.socketpair()
@@ -308,6 +310,9 @@ class Link:
             self._is_down = True
         if self._broken is not None:
             return
+        self._n_losses += 1
+        if self._n_losses > _MOST_LOSSES:
+            self._fail("The process that writes to the database ends again and again.")
         deadline = time.monotonic() + self._timeout
         reason: Exception = error
         while self._broken is None and time.monotonic() < deadline:
@@ -331,6 +336,8 @@ class Link:
 
     def _hear(self, message: list[Any]) -> None:
         kind = message[0]
+        if kind == "ack":
+            self._n_losses = 0
         if kind not in ("result", "error"):
             self._heard(message)
             return

@@ -185,11 +185,17 @@ class Writing:
             self._many(statement + f"VALUES ({', '.join('{}' for _ in columns)})", columns, rows)
             return
         names = ", ".join(_quoted(columns, self._dialect))
-        cursor = self._connection.connection.cursor()
-        with cursor.copy(f"COPY {target.name} ({names}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
-        cursor.close()
+        statement = f"COPY {target.name} ({names}) FROM STDIN"
+        cursor: Any = self._connection.connection.cursor()
+        errors = self._dialect.loaded_dbapi.Error
+        try:
+            with cursor.copy(statement) as copy:
+                for row in rows:
+                    copy.write_row(row)
+        except errors as error:  # as SQLAlchemy, whom the driver's cursor has passed by, would
+            raise sa.exc.DBAPIError.instance(statement, None, error, errors) from error
+        finally:
+            cursor.close()
 
     def _many(self, template: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         """Execute a statement with a place for each of the names, once for each row."""

@@ -70,12 +70,17 @@ class Client:
         return []
 
     def flush(self) -> None:
-        """Send what the rank takes now; never waits."""
+        """Send what the rank takes now; never waits.
+
+        A rank that is gone takes nothing, but what it has told is still to be received.
+        """
         if self.outgoing:
             try:
                 n_sent = self.connection.send(self.outgoing)
             except BlockingIOError:
                 return
+            except OSError:
+                n_sent = len(self.outgoing)
             del self.outgoing[:n_sent]
 
 
@@ -197,12 +202,8 @@ class Writer:
         self._database.forget_claims()
 
     def _send_all(self) -> None:
-        for client in list(self._clients.values()):
-            try:
-                client.flush()
-            except OSError:
-                self._dismiss(client)
-                continue
+        for client in self._clients.values():
+            client.flush()
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.outgoing else 0)
             self._selector.modify(client.connection, events, client)
 
