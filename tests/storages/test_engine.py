@@ -67,7 +67,9 @@ def test_cluster_file_systems_are_network(kind: str) -> None:
     assert is_network(kind)
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "fuseblk", ""])
+@pytest.mark.parametrize(
+    "kind", ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "fuseblk", ""]
+)
 def test_local_file_systems_are_not_network(kind: str) -> None:
     assert not is_network(kind)
 

@@ -1,0 +1,74 @@
+"""MariaDB, where the machine has a server: CI does not install one."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import optuna
+import pytest
+from optuna.storages import RDBStorage
+from optuna.testing.pytest_storages import StorageTestCase
+from optuna.trial import TrialState
+
+from optuna_propulate.storages.batched import BatchedRDBStorage
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WHOLE_SECONDS = (
+    "MySQL keeps whole seconds, and this test compares microseconds: Optuna's own RDBStorage "
+    "fails it, too."
+)
+
+
+class TestMysql(StorageTestCase):
+    @pytest.fixture
+    def storage(self, mysql: str) -> Iterator[BatchedRDBStorage]:
+        storage = BatchedRDBStorage(mysql)
+        yield storage
+        storage.close()
+
+    def test_get_trial(self, storage: BatchedRDBStorage) -> None:  # type: ignore[override]
+        pytest.skip(WHOLE_SECONDS)
+
+    def test_get_all_trials(self, storage: BatchedRDBStorage) -> None:  # type: ignore[override]
+        pytest.skip(WHOLE_SECONDS)
+
+
+def objective(trial: optuna.Trial) -> float:
+    value = trial.suggest_float("x", 0, 1) + trial.suggest_int("n", 1, 4)
+    trial.set_user_attr("told", value)
+    trial.report(value, 1)
+    if trial.number % 7 == 0:
+        raise optuna.TrialPruned
+    return value
+
+
+def test_trials_of_a_plain_client_in_between_keep_all_numbers_dense_and_all_values_right(
+    mysql: str,
+) -> None:
+    storage = BatchedRDBStorage(mysql, flush_interval=0.01, refresh_interval=0.05)
+    ours = optuna.create_study(storage=storage, study_name="s")
+    plain = optuna.load_study(study_name="s", storage=RDBStorage(mysql))
+    ours.sampler = plain.sampler = optuna.samplers.RandomSampler()
+    n_foreign = 25
+    foreign = threading.Thread(target=plain.optimize, args=(objective, n_foreign))
+    foreign.start()
+    n_ours = 0
+    while foreign.is_alive():
+        ours.optimize(objective, n_trials=5)
+        n_ours += 5
+        numbers = [trial.number for trial in RDBStorage(mysql).get_all_trials(ours._study_id)]
+        assert sorted(numbers) == list(range(len(numbers)))
+    storage.close()
+    assert n_ours >= 10
+    trials = optuna.load_study(study_name="s", storage=mysql).trials
+    assert [trial.number for trial in trials] == list(range(n_ours + n_foreign))
+    for trial in trials:
+        value = trial.params["x"] + trial.params["n"]
+        assert trial.user_attrs == {"told": value}
+        assert trial.intermediate_values == {1: value}
+        assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        assert trial.value == value
