@@ -55,7 +55,7 @@ class SharedCounters:
         from mpi4py import MPI
 
         self._sum, self._replace, self._no_op = MPI.SUM, MPI.REPLACE, MPI.NO_OP
-        self._comm = comm
+        self._comm, self._n = comm, n
         width = np.dtype(np.int64).itemsize
         self._window = MPI.Win.Allocate(n * width if comm.rank == 0 else 0, width, comm=comm)
         self._window.Lock_all()
@@ -66,7 +66,13 @@ class SharedCounters:
         comm.Barrier()
 
     def add(self, counter: int, amount: int) -> int:
-        """Add to a counter; return what it was before."""
+        """Add to a counter; return what it was before.
+
+        Raises:
+            ValueError: If there are fewer counters.
+        """
+        if counter >= self._n:
+            raise ValueError(f"One job can write at most {self._n} studies through one storage.")
         return self._fetch(counter, amount, self._sum)
 
     def put(self, counter: int, value: int) -> None:

@@ -1,15 +1,11 @@
-"""The link between a rank and the writer: starting it, calling it, telling it without waiting."""
+"""The link between a rank and the writer: calling it, and telling it without waiting."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import selectors
 import socket
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from concurrent.futures import Future
@@ -18,126 +14,24 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError
 from optuna.exceptions import StorageInternalError
 
 from optuna_propulate.storages.protocol import NONCE_BYTES
 from optuna_propulate.storages.protocol import FrameReader
+from optuna_propulate.storages.protocol import error_of
 from optuna_propulate.storages.protocol import frame
-from optuna_propulate.storages.protocol import new_token
 from optuna_propulate.storages.protocol import proof
 from optuna_propulate.storages.protocol import receive_exactly
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from collections.abc import Mapping
 
 _logger = optuna.logging.get_logger(__name__)
 
 _START_TIMEOUT = 120.0  # in seconds: Python on a busy parallel file system starts slowly
 _MOST_LOSSES = 5
 _RETRY_PAUSE = 0.2  # in seconds
-_ERRORS = {
-    error.__name__: error
-    for error in (KeyError, ValueError, RuntimeError, DuplicatedStudyError, StorageInternalError)
-}
-
-
-class WriterProcess:
-    """Holds the writer that this process has started.
-
-    Args:
-        url: The database's URL; it goes to the writer over a pipe, as a command line can be read
-            by anybody.
-        engine_kwargs: As for ``sqlalchemy.create_engine``; values that JSON can hold.
-        refresh_interval: How often it looks for trials of others, in seconds.
-        commit_timeout: For how long it only tries again when the database cannot be written,
-            before it keeps what it was told in a file, in seconds.
-        beyond: Whether ranks on other nodes connect to it.
-
-    Attributes:
-        addresses: Where it listens: a path, and host and port if other nodes connect.
-        token: What a rank has to know.
-
-    Raises:
-        Exception: What opening the database raised there.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        engine_kwargs: Mapping[str, Any] | None,
-        refresh_interval: float,
-        commit_timeout: float = 60.0,
-        *,
-        beyond: bool = False,
-    ) -> None:
-        self.token = new_token()
-        self._settings: dict[str, Any] = {
-            "url": url,
-            "engine_kwargs": dict(engine_kwargs or {}),
-            "refresh_interval": refresh_interval,
-            "commit_timeout": commit_timeout,
-            "port": 0 if beyond else None,
-            "token": self.token,
-            "folder": tempfile.mkdtemp(prefix="optuna-propulate-"),
-        }
-        self.addresses = self._start()
-
-    def revive(self) -> None:
-        """Start the writer again, at the same addresses, if it has ended.
-
-        Raises:
-            Exception: What opening the database raised there.
-        """
-        if self._process.poll() is not None:
-            _logger.warning("The process that writes to the database has ended; it is restarted.")
-            self._settings["port"] = self.addresses[1][1] if len(self.addresses) > 1 else None
-            os.makedirs(self._settings["folder"], mode=0o700, exist_ok=True)
-            self._start()
-
-    def _start(self) -> list[Any]:
-        first_line = json.dumps(self._settings).encode() + b"\n"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "optuna_propulate.storages.writer"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # what interrupts the job must not interrupt what it has told
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(first_line)
-            self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        self._process.stdout.close()
-        if not answer:
-            raise StorageInternalError(
-                f"The process that writes to the database ended with {self._process.wait()}."
-            )
-        said = json.loads(answer)
-        if "error" in said:
-            self._process.wait()
-            kind, text = said["error"]
-            raise _ERRORS.get(kind, StorageInternalError)(text)
-        if said["note"]:
-            _logger.warning(said["note"])
-        return list(said["addresses"])
-
-    def let_go(self) -> None:
-        """Tell the writer that it may end once every rank has left it."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-
-    def wait(self, timeout: float) -> bool:
-        """Wait until the writer has ended; return whether it has."""
-        try:
-            self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
 
 
 class Link:
@@ -347,7 +241,7 @@ class Link:
         if kind == "result":
             future.set_result(message[2])
         else:
-            future.set_exception(_ERRORS.get(message[2], StorageInternalError)(message[3]))
+            future.set_exception(error_of(message[2], message[3]))
 
 
 def _connect(address: str | list[Any], token: str) -> socket.socket:

@@ -6,10 +6,9 @@ import json
 import os
 import threading
 import weakref
+import zlib
 from typing import TYPE_CHECKING
 from typing import Any
-
-import optuna
 
 from optuna_propulate.exchange.counters import LocalCounters
 from optuna_propulate.exchange.counters import SharedCounters
@@ -17,7 +16,7 @@ from optuna_propulate.exchange.launcher import comm_timeout
 from optuna_propulate.exchange.mpi import nodes_of
 from optuna_propulate.job import Job
 from optuna_propulate.storages.engine import is_in_memory
-from optuna_propulate.storages.link import WriterProcess
+from optuna_propulate.storages.process import WriterProcess
 from optuna_propulate.storages.rdb import parse_url
 
 
@@ -28,12 +27,8 @@ if TYPE_CHECKING:
 
     from optuna_propulate.exchange.counters import Counters
 
-_logger = optuna.logging.get_logger(__name__)
-
 N_COUNTERS = 64
 """How many studies one job can write through one storage."""
-
-_END_TIMEOUT = 60.0  # in seconds
 
 
 class Office:
@@ -134,13 +129,11 @@ def _shared_office(
 
 def _digest(url: str) -> int:
     """Return a number to compare URLs by, as these may hold a password."""
-    import zlib
-
     return zlib.crc32(url.encode())
 
 
 def _dismiss(process: WriterProcess, pid: int) -> None:
-    """Let the writer end, and wait until it has written what it was told."""
+    """Let the writer end, once it has written what it was told."""
     if os.getpid() != pid:
         return  # the child of a fork
     process.let_go()

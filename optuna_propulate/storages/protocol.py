@@ -38,6 +38,8 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import distribution_to_json
 from optuna.distributions import json_to_distribution
+from optuna.exceptions import DuplicatedStudyError
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
@@ -93,6 +95,12 @@ class FrameReader:
             except ValueError as error:
                 raise ConnectionError("The other side does not speak this protocol.") from error
         del self._buffer[:position]
+
+
+def error_of(kind: str, text: str) -> Exception:
+    """Return the exception that the writer answered with, by the name of its class."""
+    known = (KeyError, ValueError, RuntimeError, DuplicatedStudyError, StorageInternalError)
+    return next((error for error in known if error.__name__ == kind), StorageInternalError)(text)
 
 
 def new_token() -> str:

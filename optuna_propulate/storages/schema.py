@@ -54,7 +54,6 @@ class Writing:
         self._connection = connection
         self._dialect = connection.dialect
         self._copies = self._dialect.driver == "psycopg"
-        self._statements: dict[tuple[str, ...], str] = {}
 
     def lock_study(self, study_id: int) -> bool:
         """Lock the study's row as Optuna does to add a trial; return whether there is one.

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 
 from optuna_propulate.storages.batched import BatchedRDBStorage
-from optuna_propulate.storages.link import WriterProcess
+from optuna_propulate.storages.process import WriterProcess
 from optuna_propulate.storages.protocol import NONCE_BYTES
 from optuna_propulate.storages.protocol import FrameReader
 from optuna_propulate.storages.protocol import frame
