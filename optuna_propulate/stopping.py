@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 
 from optuna_propulate._optuna_compat import set_stop_flag
+from optuna_propulate.job import threads_allowed
 
 
 if TYPE_CHECKING:
@@ -59,10 +60,14 @@ class Stopping:
         deadline: float | None,
         grace: float | None,
     ) -> None:
-        self._study, self._budget = study, budget
+        self._study = study
+        self._is_job = budget is not None
+        # Without threads in MPI, the other ranks hear of a signal when this one's loop has ended.
+        self._budget = budget if budget is not None and threads_allowed() else None
         self._deadline, self._grace = deadline, grace
         self._is_evaluating = False
         self._is_expired = False
+        self._n_heard = 0
         self._asked_at: float | None = None
         self._ended = threading.Event()
         self._handlers: dict[int, Any] = {}
@@ -84,7 +89,7 @@ class Stopping:
     def __enter__(self) -> Stopping:
         if threading.current_thread() is threading.main_thread():
             wanted = {signal.SIGTERM: signal.SIG_DFL, signal.SIGUSR1: signal.SIG_DFL}
-            if self._budget is not None:
+            if self._is_job:
                 wanted[signal.SIGINT] = signal.default_int_handler  # type: ignore[assignment]
             for number, default in wanted.items():
                 if signal.getsignal(number) is default:
@@ -105,7 +110,8 @@ class Stopping:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal: called between two steps of the main thread, whatever it does."""
-        is_again = self.signal != 0
+        is_again = self._n_heard > 0
+        self._n_heard += 1
         if not self._is_expired:
             self.signal = self.signal or number
             self._asked_at = self._asked_at or time.monotonic()
@@ -121,8 +127,9 @@ class Stopping:
             now = time.monotonic()
             if self._budget is not None and not self.signal and now - looked_at > _REMOTE_LOOK:
                 looked_at = now
-                self.signal = self._budget.interrupted_by()
-                self._asked_at = now if self.signal else None
+                remote = self._budget.interrupted_by()
+                if remote and not self.signal:
+                    self.signal, self._asked_at = remote, now
             if self.signal and not told:
                 told = True
                 set_stop_flag(self._study, True)

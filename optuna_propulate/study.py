@@ -207,6 +207,8 @@ class IslandStudy(optuna.Study):
             with ProgressBar(show_progress_bar and job.rank == 0, n_trials, budget) as bar:
                 with mpi_progress(job, bar.refresh), stopping:
                     loop.run(self, job, budget, deadline, stopping)
+                    if stopping.signal:
+                        budget.interrupt(stopping.signal)
                     if isinstance(self.sampler, PropulateSampler):
                         self.sampler.settle(self)
                     flush(self)
@@ -283,6 +285,7 @@ def _open_study(
     abort_on_uncaught(job.comm)
     sampler = job.attempt(lambda: PropulateSampler(comm=comm) if sampler is None else sampler)
     shared = job.attempt(lambda: _shareable(storage))
+    job.agree(storage=_kind(shared), sampler=type(sampler).__name__)
     if isinstance(sampler, PropulateSampler):
         job.attempt(sampler.connect)
     opened = job.attempt(
@@ -307,9 +310,19 @@ def _shareable(storage: str | BaseStorage | None) -> str | BaseStorage:
             "storage must be one that MPI ranks can share, but got InMemoryStorage; "
             f"leave it out for {DEFAULT_STORAGE}, or give a URL."
         )
-    if isinstance(storage, str):
-        parse_url(storage)  # raises on every rank alike
+    if isinstance(storage, str) and is_in_memory(parse_url(storage)):
+        raise ValueError(
+            "storage must be one that MPI ranks can share, but got SQLite in memory; "
+            f"leave it out for {DEFAULT_STORAGE}, or give a file."
+        )
     return DEFAULT_STORAGE if storage is None else storage
+
+
+def _kind(storage: str | BaseStorage) -> str:
+    """Return what opening a storage depends on, without its password."""
+    if not isinstance(storage, str):
+        return type(storage).__name__
+    return f"a URL of {parse_url(storage).get_backend_name()}"
 
 
 def _opened_alone(url: str) -> BaseStorage:

@@ -20,7 +20,6 @@ from optuna_propulate._optuna_compat import trial_by_number
 from optuna_propulate.genes import Gene
 from optuna_propulate.individual import NO_WORKER
 from optuna_propulate.individual import Individual
-from optuna_propulate.storages.batched import BatchedRDBStorage
 
 
 if TYPE_CHECKING:
@@ -189,19 +188,15 @@ class ForeignTrials:
 
 
 def read_trials(study: Study) -> list[FrozenTrial]:
-    """Return every trial of the study, without a cache of them remaining in memory."""
-    storage = storage_of(study)
-    if isinstance(storage, BatchedRDBStorage):
-        return storage.read_trials(study_id(study))
-    return all_trials(study)
+    """Return every trial of the study, read anew where the storage can do without a cache."""
+    read = getattr(storage_of(study), "read_trials", None)
+    return all_trials(study) if read is None else list(read(study_id(study)))
 
 
 def has_no_trials(study: Study) -> bool:
-    """Tell whether the study is empty."""
-    storage = storage_of(study)
-    if isinstance(storage, BatchedRDBStorage):
-        return storage.count_trials(study_id(study)) == 0
-    return not all_trials(study)
+    """Tell whether the study is empty, without reading trials where the storage can count them."""
+    count = getattr(storage_of(study), "count_trials", None)
+    return not all_trials(study) if count is None else count(study_id(study)) == 0
 
 
 def found(study: Study, number: int) -> FrozenTrial | None:

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from typing import Any
 
-import optuna
 from optuna.distributions import check_distribution_compatibility
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from optuna_propulate.storages.study_view import StudyView
-
-_logger = optuna.logging.get_logger(__name__)
 
 
 class BatchedRDBStorage(BaseStorage):
@@ -186,6 +184,8 @@ class BatchedRDBStorage(BaseStorage):
         study = self._view.study(study_id)
         self._view.begin(study)
         self._view.wait_for_room()
+        for name, distribution in (template_trial.distributions if template_trial else {}).items():
+            self._check_distribution(study, name, distribution)
         with self._lock:
             number = self._view.claim_number(study)
             identity = study.alias(number)
@@ -194,8 +194,6 @@ class BatchedRDBStorage(BaseStorage):
             else:
                 trial = copy.deepcopy(template_trial)
                 trial.number, trial._trial_id = number, identity
-                for name, distribution in trial.distributions.items():
-                    study.distributions.setdefault(name, distribution)
             live = LiveTrial(trial)
             self._view.add(study, live)
             self._note_if_best(study, trial)
@@ -212,11 +210,7 @@ class BatchedRDBStorage(BaseStorage):
         distribution: BaseDistribution,
     ) -> None:
         study, live = self._updatable(trial_id)
-        known = self._distribution(study, param_name)
-        if known is None:
-            study.distributions[param_name] = distribution
-        else:
-            check_distribution_compatibility(known, distribution)
+        self._check_distribution(study, param_name, distribution)
         with self._lock:
             if param_name in live.trial._params:
                 return  # as in Optuna's RDB, where the first value stays
@@ -349,13 +343,16 @@ class BatchedRDBStorage(BaseStorage):
         self.check_trial_is_updatable(trial_id, found[1].trial.state)
         return found
 
-    def _distribution(self, study: StudyView, name: str) -> BaseDistribution | None:
+    def _check_distribution(
+        self, study: StudyView, name: str, distribution: BaseDistribution
+    ) -> None:
+        """Raise ``ValueError`` if the study has another kind of distribution for a parameter."""
         known = study.distributions.get(name)
         if known is None:
             text = self._view.call("distribution", study.study_id, name)
-            if text is not None:
-                known = study.distributions[name] = distribution_of(text)
-        return known
+            known = distribution if text is None else distribution_of(text)
+            study.distributions[name] = known
+        check_distribution_compatibility(known, distribution)
 
     def _tell_if_slow(self) -> None:
         # An objective that holds the interpreter's lock from here on would keep the link's
@@ -384,8 +381,10 @@ class BatchedRDBStorage(BaseStorage):
         """Let go of a trial that waits in the database from now on; return its id there."""
         self._view.note(study, live)
         self._view.commit()
-        self._view.let_go(study, live)
         identity = self._view.call("id_of_number", study.study_id, live.trial.number)
+        if identity is None:
+            raise StorageInternalError(f"Trial {live.trial.number} is not committed yet.")
+        self._view.let_go(study, live)
         with self._lock:
             study.waiting[identity] = live.trial.number
         return int(identity)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import time
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -12,6 +12,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,9 +20,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from optuna_propulate.storages import reading
 from optuna_propulate.storages.engine import choose_journal
 from optuna_propulate.storages.engine import connect_engine
+from optuna_propulate.storages.ledger import UNFIT
 from optuna_propulate.storages.ledger import Ledger
 from optuna_propulate.storages.protocol import pack_trial
-from optuna_propulate.storages.protocol import utc
 from optuna_propulate.storages.rdb import open_rdb
 from optuna_propulate.storages.schema import MARK
 from optuna_propulate.storages.schema import Writing
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 News = list[list[Any]]
 
+_RENEWED_EVERY = 60.0  # in seconds; MySQL closes what is idle
 _FORGIVEN = (KeyError, ValueError, RuntimeError, DuplicatedStudyError, StorageInternalError)
 
 
@@ -74,6 +76,7 @@ class Database:
         self._tenure = Tenure(self._studies.engine)
         self._ledgers: dict[int, Ledger] = {}
         self._asked: dict[int, int] = {}
+        self._renewed = time.monotonic()
         self._n_begun = 0
         self._places: dict[int, int] = {}
         self._names: dict[int, str] = {}
@@ -115,6 +118,8 @@ class Database:
         except SQLAlchemyError as error:
             text = str(getattr(error, "orig", None) or error)
             raise RefusedError("StorageInternalError", text) from error
+        except Exception as error:  # nothing that a rank asks for may end the writer
+            raise RefusedError("StorageInternalError", repr(error)) from error
 
     def write(self, study_id: int, base: int, place: int, changes: list[Change]) -> News:
         """Write changes in one transaction; return what all ranks should know.
@@ -135,7 +140,7 @@ class Database:
             return [["refused", f"study {study_id} has been deleted"]]
         try:
             outcome = self._transact(study_id, changes, carefully=False)
-        except (DataError, IntegrityError, ProgrammingError):  # one of them is not fit for it
+        except (DataError, IntegrityError, ProgrammingError, *UNFIT):  # one of them is not fit
             outcome = self._transact(study_id, changes, carefully=True)
         except _DeletedError:
             del self._ledgers[study_id]
@@ -159,6 +164,9 @@ class Database:
     def poll(self) -> News:
         """Look for what others have added or finished; return what all ranks should know."""
         news: News = []
+        if time.monotonic() > self._renewed + _RENEWED_EVERY:
+            self._renewed = time.monotonic()
+            self._tenure.renew()
         for study_id, ledger in list(self._ledgers.items()):
             with self._studies.engine.connect() as connection:
                 added, outcome = ledger.poll(connection)
@@ -169,6 +177,7 @@ class Database:
 
     def _transact(self, study_id: int, changes: list[Change], *, carefully: bool) -> Outcome:
         ledger = self._ledgers[study_id]
+        claims = ledger.numbering.claims
         if ledger.is_stale:
             self._tenure.renew()
         try:
@@ -176,12 +185,13 @@ class Database:
                 if not Writing(connection).lock_study(study_id):
                     raise _DeletedError
                 if ledger.is_stale:
-                    claims = ledger.numbering.claims
                     ledger = Ledger(connection, study_id, ledger.base)
-                    ledger.numbering.claimed(claims)
+                    ledger.numbering.claimed(n for n in claims if not ledger.numbering.has_row(n))
                 outcome = ledger.write(connection, changes, carefully=carefully)
         except BaseException:
+            ledger = self._ledgers[study_id]
             ledger.is_stale = True  # was it committed? A new one will see
+            ledger.numbering.claimed(claims)
             raise
         self._ledgers[study_id] = ledger
         return outcome
@@ -205,6 +215,18 @@ class Database:
         if sign is None or not complete:
             return []
         best = self._best.get(study_id)
+        try:
+            return self._better_than(study_id, sign, best, complete)
+        except DBAPIError:  # others are better informed by the next one
+            return []
+
+    def _better_than(
+        self,
+        study_id: int,
+        sign: float,
+        best: tuple[float, int] | None,
+        complete: Mapping[int, float | None],
+    ) -> News:
         known = {i: value for i, value in complete.items() if value is not None}
         for identity in complete.keys() - known.keys():
             with self._studies.engine.connect() as connection:
@@ -240,15 +262,17 @@ class Database:
         if study_id in self._ledgers:
             return self._ledgers[study_id]
         directions = self._studies.get_study_directions(study_id)
+        self._names[study_id] = self._studies.get_study_name_from_id(study_id)
         self._tenure.claim(study_id)
         with self._engine.begin() as connection:
-            Writing(connection).lock_study(study_id)
+            writing = Writing(connection)
+            writing.lock_study(study_id)
             ledger = Ledger(connection, study_id, base)
+            ledger.mark(writing)
         self._best.pop(study_id, None)
         if len(directions) == 1:
             self._signs[study_id] = -1.0 if directions[0] == StudyDirection.MAXIMIZE else 1.0
             self._note_best(study_id)
-        self._names[study_id] = self._studies.get_study_name_from_id(study_id)
         self._places[study_id] = self._n_begun if place is None else place
         self._n_begun = max(self._n_begun, self._places[study_id] + 1)
         self._ledgers[study_id] = ledger
@@ -269,11 +293,14 @@ class Database:
     def _best_of(self, study_id: int) -> tuple[Any, News]:
         return pack_trial(self._studies.get_best_trial(study_id)), []
 
-    def _take_up(self, identity: int) -> tuple[Any, News]:
-        """Set a waiting trial to running; return whether this call did so."""
+    def _take_up(self, identity: int, start: str) -> tuple[Any, News]:
+        """Set a waiting trial to running; return whether it runs for whoever gave this start."""
         with self._engine.begin() as connection:
             study_id = reading.study_of(connection, identity)
-            taken = Writing(connection).take_up(identity, utc(datetime.now()) or "")
+            taken = Writing(connection).take_up(identity, start)
+        packed = None if taken else self._packed(identity)
+        if packed is not None:  # done before, by a writer that could not say so any more
+            taken = packed[2] == "RUNNING" and packed[3] == start
         ledger = None if study_id is None else self._ledgers.get(study_id)
         if ledger is not None:
             ledger.taken_up(identity)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SQLITE_LOCK_TIMEOUT = 60.0  # in seconds; the default of 5 is short for many ranks on one file
 
+_LOCK_WAIT = 5.0  # in seconds: the writer would rather say that it cannot write, and try again
+
 _NETWORK_FILE_SYSTEMS = {
     "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs",
     "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs", "virtiofs", "vboxsf",
@@ -42,8 +44,8 @@ def engine_arguments(url: URL, engine_kwargs: Mapping[str, Any] | None) -> dict[
     if url.get_backend_name() == "sqlite":
         connect_args = {"timeout": SQLITE_LOCK_TIMEOUT, **arguments.get("connect_args", {})}
         arguments["connect_args"] = connect_args
-    if url.get_backend_name() in ("mysql", "mariadb"):
-        arguments.setdefault("pool_pre_ping", True)
+    else:
+        arguments.setdefault("pool_pre_ping", True)  # a server may have been restarted
     return arguments
 
 
@@ -60,9 +62,13 @@ def connect_engine(
         writing: Whether its transactions write.
     """
     parsed = with_driver(make_url(url))
-    engine = sa.create_engine(parsed, **engine_arguments(parsed, engine_kwargs))
-    if writing and engine.dialect.name == "sqlite":
-        _begin_immediately(engine)
+    arguments = engine_arguments(parsed, engine_kwargs)
+    if writing and parsed.get_backend_name() == "sqlite":
+        connect_args = arguments["connect_args"]
+        connect_args["timeout"] = min(connect_args["timeout"], _LOCK_WAIT)
+    engine = sa.create_engine(parsed, **arguments)
+    if writing:
+        _begin_immediately(engine) if engine.dialect.name == "sqlite" else _wait_shortly(engine)
     return engine
 
 
@@ -131,6 +137,19 @@ def choose_journal(engine: Engine) -> str | None:
         f"{path} lies on a network file system ({kind}), where SQLite's WAL mode is not safe; "
         "the rollback journal is used. PostgreSQL is faster and safer for several nodes."
     )
+
+
+def _wait_shortly(engine: Engine) -> None:
+    """Let a transaction fail that waits for another's lock, so that it can be told of."""
+    settings = {
+        "postgresql": f"SET lock_timeout = '{_LOCK_WAIT:g}s'",
+        "mysql": f"SET innodb_lock_wait_timeout = {_LOCK_WAIT:g}",
+        "mariadb": f"SET innodb_lock_wait_timeout = {_LOCK_WAIT:g}",
+    }
+
+    @sa.event.listens_for(engine, "begin")
+    def _limit(connection: Any) -> None:
+        connection.exec_driver_sql(settings[engine.dialect.name])
 
 
 def _begin_immediately(engine: Engine) -> None:

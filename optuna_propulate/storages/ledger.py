@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 WHO = {"host": socket.gethostname(), "process": os.getpid(), "since": utc(datetime.now())}
 """Which writer this is, for whoever is refused because of it."""
 
+UNFIT = (ValueError, TypeError, OverflowError)
+"""What drivers raise by themselves for values that the database cannot hold."""
+
 _UNFINISHED = ("RUNNING", "WAITING")
 _POLLED_AT_ONCE = 500
 
@@ -70,6 +73,8 @@ class Ledger:
         self.study_id = study_id
         self.is_stale = False  # whether the database may hold something else than is known here
         mark = reading.read_mark(connection, study_id)
+        if mark is not None and mark.get("study_id") != study_id:
+            mark = None  # copied from another study
         if base is None:
             _fail_abandoned(connection, study_id, mark)
         if base is None or mark is None:
@@ -88,6 +93,9 @@ class Ledger:
         self._first_id = last_id if first is None else first - 1
         self._ids: dict[int, int] = {}
         running = reading.trials_in_state(connection, study_id, TrialState.RUNNING)
+        if base is not None and mark is not None:  # the job's own are not somebody else's
+            others = {*mark["others"], *mark["floating"]}
+            running = {i: n for i, n in running.items() if n < base or i in others}
         self._elsewhere = dict.fromkeys((*running, *self.waiting))
 
     def write(
@@ -175,16 +183,21 @@ class Ledger:
             else:
                 write_about(writing, group, is_new)
         self._note(identified + old, outcome)
+        self.mark(writing)
+        outcome.waiting.update(self._newly_waiting(connection, plan.settled, states))
+        return outcome
+
+    def mark(self, writing: Writing) -> None:
+        """Leave word of what is known, for a successor."""
         mark = {
             **WHO,
+            "study_id": self.study_id,
             "base": self.base,
             "last_id": self._last_id,
             "floating": self.numbering.floating,
             "others": [identity for identity in self._elsewhere if identity > self._first_id],
         }
         writing.mark(self.study_id, mark)
-        outcome.waiting.update(self._newly_waiting(connection, plan.settled, states))
-        return outcome
 
     def _look_up(self, connection: Connection, numbers: Sequence[int]) -> None:
         """Learn the ids of the job's rows that another ledger of it has written."""
@@ -241,7 +254,7 @@ def merged(changes: Iterable[Change]) -> dict[int | tuple[int], Change]:
             earlier.values if change.values is None else change.values,
             {**earlier.user, **change.user},
             {**earlier.system, **change.system},
-            [*earlier.steps, *change.steps],
+            list({**dict(earlier.steps), **dict(change.steps)}.items()),
         )
     return merged
 
@@ -278,9 +291,9 @@ def _write_alone(
     try:
         with connection.begin_nested():
             write_about(writing, [(identity, change)], is_new)
-    except DBAPIError as error:
-        if error.connection_invalidated:
+    except (DBAPIError, *UNFIT) as error:
+        if getattr(error, "connection_invalidated", False):
             raise
-        outcome.refused[change.number] = str(error.orig)
+        outcome.refused[change.number] = str(getattr(error, "orig", None) or error)
         change.state = "FAIL"
         writing.fail([identity], datetime.now())

@@ -20,6 +20,7 @@ from optuna_propulate.storages.protocol import NONCE_BYTES
 from optuna_propulate.storages.protocol import FrameReader
 from optuna_propulate.storages.protocol import error_of
 from optuna_propulate.storages.protocol import frame
+from optuna_propulate.storages.protocol import keep_alive
 from optuna_propulate.storages.protocol import proof
 from optuna_propulate.storages.protocol import receive_exactly
 
@@ -66,7 +67,7 @@ class Link:
         self._revive, self._unanswered = revive, unanswered
         self._address, self._token = address, token
         self._interval, self._timeout = interval, timeout
-        self._connection = _connect(address, token)
+        self._connection = _connect(address, token, timeout)
         self._sending = threading.Lock()
         self._sequence = 0
         self._is_down = False
@@ -178,6 +179,8 @@ class Link:
                 self._reconnect(error)
             except StorageInternalError as error:
                 self._fail(str(error))
+            except Exception as error:  # whatever it is, nobody may wait for this thread for ever
+                self._fail(f"The link to the process that writes has failed: {error!r}")
         self._heard(["broken", self._broken])
 
     def _listen(self) -> None:
@@ -212,7 +215,7 @@ class Link:
         while self._broken is None and time.monotonic() < deadline:
             try:
                 self._revive()
-                connection = _connect(self._address, self._token)
+                connection = _connect(self._address, self._token, self._timeout)
             except Exception as failure:  # e.g. the database cannot be opened just now
                 reason = failure
                 time.sleep(_RETRY_PAUSE)
@@ -244,7 +247,8 @@ class Link:
             future.set_exception(error_of(message[2], message[3]))
 
 
-def _connect(address: str | list[Any], token: str) -> socket.socket:
+def _connect(address: str | list[Any], token: str, timeout: float) -> socket.socket:
+    """Return a connection whose sending takes no longer than ``timeout`` seconds."""
     try:
         if isinstance(address, str):
             connection = socket.socket(socket.AF_UNIX)
@@ -253,11 +257,12 @@ def _connect(address: str | list[Any], token: str) -> socket.socket:
         else:
             connection = socket.create_connection(tuple(address), timeout=_START_TIMEOUT)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            keep_alive(connection)
         connection.sendall(proof(token, receive_exactly(connection, NONCE_BYTES)))
     except OSError as error:
         raise StorageInternalError(
             f"The process that writes to the database cannot be reached at {address} from "
             f"{os.uname().nodename}: {error}"
         ) from error
-    connection.settimeout(None)
+    connection.settimeout(timeout)
     return connection

@@ -36,7 +36,7 @@ class LiveTrial:
         self._params: list[tuple[str, float, BaseDistribution]] = []
         self._user: dict[str, str] = {}
         self._system: dict[str, str] = {}
-        self._steps: list[tuple[int, float]] = []
+        self._steps: dict[int, float] = {}
         self._values: list[float] | None = None
         if identity is None:
             self._note_all(trial)
@@ -61,7 +61,7 @@ class LiveTrial:
     def report(self, step: int, value: float) -> None:
         """Note a value reported by the objective."""
         self.trial.intermediate_values[step] = value
-        self._steps.append((step, value))
+        self._steps[step] = value
 
     def set_values(self, values: list[float]) -> None:
         """Set the objective values."""
@@ -84,9 +84,9 @@ class LiveTrial:
         change = Change(
             trial._number, self.identity, trial.state.name,
             utc(trial._datetime_start), utc(trial.datetime_complete),
-            params, self._values, self._user, self._system, self._steps,
+            params, self._values, self._user, self._system, list(self._steps.items()),
         )  # fmt: skip
-        self._params, self._steps, self._user, self._system = [], [], {}, {}
+        self._params, self._steps, self._user, self._system = [], {}, {}, {}
         self._values = None
         return change.pack()
 
@@ -97,8 +97,8 @@ class LiveTrial:
         ]
         self._user = {key: json.dumps(value) for key, value in trial._user_attrs.items()}
         self._system = {key: json.dumps(value) for key, value in trial._system_attrs.items()}
-        self._steps = list(trial.intermediate_values.items())
-        self._values = trial._values
+        self._steps = {int(s): float(value) for s, value in trial.intermediate_values.items()}
+        self._values = trial._values and [float(value) for value in trial._values]
 
 
 def copy_trial(trial: FrozenTrial) -> FrozenTrial:

@@ -110,7 +110,11 @@ def _shared_office(
     commit_timeout: float,
     job: Job,
 ) -> Office:
-    job.agree(url=_digest(url), refresh_interval=refresh_interval)
+    job.agree(refresh_interval=refresh_interval, commit_timeout=commit_timeout)
+    try:
+        job.agree(url=_digest(url))
+    except ValueError:
+        raise ValueError("The storage's URL must be the same on every MPI rank.") from None
     nodes = nodes_of(job.comm, comm_timeout())
     beyond = len(set(nodes)) > 1
     started: list[WriterProcess] = []

@@ -137,7 +137,11 @@ class Outbox:
         """Tell what is left, and leave the writer, which commits it."""
         if self.link.broken is None:
             try:
-                self.commit()
+                if not self.commit():
+                    _logger.error(
+                        "The last trials are not committed yet; the process that writes goes on "
+                        "trying, and keeps them in a file."
+                    )
             except StorageInternalError as error:
                 _logger.error(f"The last trials may be lost: {error}")
         self.link.close()
@@ -186,7 +190,8 @@ class Outbox:
             if message[1]:
                 self._warn(f"The database cannot be written, and is tried again: {message[1]}")
             else:
-                _logger.info("The database can be written again.")
+                self._warned.clear()
+                _logger.warning("The database can be written again.")
         elif kind == "spilled":
             self._warn(
                 f"What cannot be written goes to {message[1]} as well; should the job end before "

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
+from sqlalchemy.exc import DBAPIError
 
 from optuna_propulate.storages.cache import TrialCache
 from optuna_propulate.storages.engine import connect_engine
@@ -17,6 +20,7 @@ from optuna_propulate.storages.live import LiveTrial
 from optuna_propulate.storages.live import copy_trial
 from optuna_propulate.storages.outbox import Outbox
 from optuna_propulate.storages.protocol import unpack_trial
+from optuna_propulate.storages.protocol import utc
 from optuna_propulate.storages.reading import read_trials_after
 from optuna_propulate.storages.reading import uncollected
 from optuna_propulate.storages.study_view import ALIASES
@@ -202,7 +206,7 @@ class RankView:
         with self.lock:
             study.waiting.pop(identity, None)
             self._seen.pop(trial._trial_id, None)
-        return bool(self.call("take_up", identity))
+        return bool(self.call("take_up", identity, utc(datetime.now())))
 
     def waiting_trials(self, study: StudyView) -> list[FrozenTrial]:
         """Return the trials that anybody may take up, in the order of their numbers."""
@@ -210,7 +214,10 @@ class RankView:
             study.waiting = dict(self.call("waiting", study.study_id))
         with self.lock:
             waiting = sorted(study.waiting, key=study.waiting.__getitem__)
-        trials = [self.read(identity)[1] for identity in waiting]
+        try:
+            trials = [self.read(identity)[1] for identity in waiting]
+        except StorageInternalError:  # the database is away; the search goes on without them
+            return []
         return [trial for trial in trials if trial.state == TrialState.WAITING]
 
     def all_trials(self, study: StudyView) -> list[FrozenTrial]:
@@ -220,7 +227,13 @@ class RankView:
                 study.cache = TrialCache(
                     self._reading_engine(), study.study_id, lambda trial: self._claim(study, trial)
                 )
-            study.cache.refresh(self._refresh_interval)
+            try:
+                study.cache.refresh(self._refresh_interval)
+            except DBAPIError as error:
+                if not study.cache.by_number:
+                    raise StorageInternalError(
+                        f"The trials of others cannot be read: {error.orig}"
+                    ) from None
             trials = dict(study.cache.by_number)
             for there, live in self._live.values():
                 if there is study:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_SECRETS = ("password", "passwd", "sslpassword")
+
+
 def shown(url: str) -> str:
     """Return a storage URL fit for messages: its password is masked.
 
@@ -29,7 +32,11 @@ def shown(url: str) -> str:
     Raises:
         ValueError: If it is none.
     """
-    return parse_url(url).render_as_string(hide_password=True)
+    parsed = parse_url(url)
+    query = {
+        key: "***" if key.lower() in _SECRETS else value for key, value in parsed.query.items()
+    }
+    return parsed.set(query=query).render_as_string(hide_password=True)
 
 
 def open_rdb(url: str, engine_kwargs: Mapping[str, Any] | None = None) -> RDBStorage:
@@ -51,8 +58,9 @@ def open_rdb(url: str, engine_kwargs: Mapping[str, Any] | None = None) -> RDBSto
         )
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error)
-        if parsed.password:
-            reason = reason.replace(str(parsed.password), "***")
+        secrets = [parsed.password, *(parsed.query.get(key) for key in _SECRETS)]
+        for secret in filter(None, secrets):
+            reason = reason.replace(str(secret), "***")
         # "from None", as the chained error may show the password
         raise StorageInternalError(
             f"The storage {shown(url)} cannot be opened: {reason}"
@@ -63,7 +71,7 @@ def parse_url(url: str) -> URL:
     """Return an SQLAlchemy URL; ``ValueError`` without the URL in it if it is none."""
     try:
         return make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ValueError(
             "The storage URL cannot be parsed (not shown, as it may hold a password); "
             "expected something like sqlite:///study.db or postgresql://user@host/database."

@@ -92,11 +92,22 @@ class Writing:
         )
         return list(self._connection.scalars(query))
 
-    def update_trials(self, rows: Sequence[tuple[str, str | None, str | None, int]]) -> None:
-        """Set state, start and end of trials by id, unless they have ended already."""
+    def update_trials(
+        self,
+        rows: Sequence[tuple[str, str | None, str | None, int]],
+        *,
+        also_failed: bool = False,
+    ) -> None:
+        """Set state, start and end of trials by id, unless they have ended already.
+
+        Args:
+            rows: Name of the state, start, end and id of each.
+            also_failed: Whether failed ones are set all the same.
+        """
+        states = "'RUNNING', 'WAITING', 'FAIL'" if also_failed else "'RUNNING', 'WAITING'"
         self._many(
             "UPDATE trials SET state = {}, datetime_start = {}, datetime_complete = {} "
-            "WHERE trial_id = {} AND state IN ('RUNNING', 'WAITING')",
+            f"WHERE trial_id = {{}} AND state IN ({states})",
             ("state", "start", "complete", "id"),
             rows,
         )

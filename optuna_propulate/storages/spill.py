@@ -10,6 +10,7 @@ import json
 import os
 import uuid
 from datetime import datetime
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial
 
+_logger = optuna.logging.get_logger(__name__)
+
 IMPORTED = "propulate:imported"
 """The system attribute of a trial that was imported under another number: its job and number."""
 
@@ -55,7 +58,9 @@ class Spill:
             json.dumps({"study": study_name, "job": self._job, "trial": change.pack()})
             for change in changes
         ]
-        os.write(self._descriptor, "".join(line + "\n" for line in lines).encode())
+        content = "".join(line + "\n" for line in lines).encode()
+        while content:
+            content = content[os.write(self._descriptor, content) :]
         os.fsync(self._descriptor)
 
 
@@ -77,7 +82,10 @@ def import_trials(path: str | os.PathLike[str], storage: str) -> int:
         ValueError: If a line is none of a spill file.
     """
     by_study: dict[tuple[str, str], list[Change]] = {}
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+    *lines, torn = Path(path).read_text().split("\n")
+    if torn:
+        _logger.warning(f"The last line of {path} is not complete, and is left out.")
+    for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)
             change = Change(*entry["trial"])
@@ -102,11 +110,11 @@ def _import_into(name: str, job: str, changes: Iterable[Change], url: str) -> in
             identity = change.identity or ids.get(change.number)
             there = next(read_trials(connection, [identity]), None) if identity else None
             if there is not None and _is_same(there, change):
-                if there.state.is_finished():
+                if not _tells_more(change, there):
                     continue
                 writing = Writing(connection)
                 row = (change.state, change.start, change.complete, there._trial_id)
-                writing.update_trials([row])
+                writing.update_trials([row], also_failed=True)
                 write_about(writing, [(there._trial_id, change)], is_new=False)
                 n_imported += 1
                 continue
@@ -118,10 +126,19 @@ def _import_into(name: str, job: str, changes: Iterable[Change], url: str) -> in
     return n_imported
 
 
+def _tells_more(change: Change, there: FrozenTrial) -> bool:
+    """Tell whether a change goes on where a row ends; a next job has failed what was running."""
+    if there.state == TrialState.FAIL:
+        return change.state in ("COMPLETE", "PRUNED")
+    return not there.state.is_finished()
+
+
 def _is_same(there: FrozenTrial, change: Change) -> bool:
     """Tell whether a row is the trial's: another's would have started at another time."""
     start = _local(change.start)
-    return there.datetime_start == start or (change.identity is not None and start is None)
+    if start is None or there.datetime_start is None:
+        return change.identity is not None
+    return abs(there.datetime_start - start) < timedelta(seconds=1)  # MySQL's resolution
 
 
 def _as_trial(change: Change, key: str) -> FrozenTrial:

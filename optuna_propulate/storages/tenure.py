@@ -1,18 +1,16 @@
 """Tenure: only one writer at a time adds trials to a study, as it alone counts their numbers.
 
-The lock is the database's own, or the operating system's for SQLite, bound to a connection or a
-file that is open: it ends with the writer, however that ends, so none is ever left behind.
+The lock is the database's own, or the operating system's for SQLite (on a file beside the
+database whose name ends in ``-writer``), bound to a connection or a file that is open: it ends
+with the writer, however that ends, so none is ever left behind.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
-import tempfile
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -47,8 +45,9 @@ class Tenure:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: Connection | None = None
-        self._files: dict[int, int] = {}
-        self._studies: set[int] = set()
+        self._file: int | None = None
+        self._held: set[int] = set()
+        self._lost: set[int] = set()
 
     def claim(self, study_id: int) -> None:
         """Become the one writer that adds trials to a study.
@@ -65,33 +64,47 @@ class Tenure:
                     "give the study to them as a plain optuna.storages.RDBStorage(url)."
                 )
             time.sleep(_PAUSE)
-        self._studies.add(study_id)
+        self._held.add(study_id)
 
     def renew(self) -> None:
         """Claim all studies again if the connection that held the locks is lost.
 
         Raises:
-            TakenError: If another writer has claimed one meanwhile.
+            DBAPIError: If the database cannot be reached.
+            TakenError: If another writer has claimed one meanwhile; it is tried again next time.
         """
-        if self._connection is None:
+        if self._engine.dialect.name == "sqlite":
             return
-        try:
-            self._connection.execute(sa.text("SELECT 1"))
-        except sa.exc.SQLAlchemyError:
-            self._connection.invalidate()
-            with suppress(sa.exc.SQLAlchemyError):
-                self._connection.close()
-            self._connection = None
-            for study_id in self._studies:
-                self.claim(study_id)
+        if not self._is_alive():
+            self._lost |= self._held
+            self._held.clear()
+        for study_id in sorted(self._lost):
+            self.claim(study_id)
+            self._lost.discard(study_id)
 
     def close(self) -> None:
         """Give up all rights."""
-        while self._files:
-            os.close(self._files.popitem()[1])
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        self._disconnect()
+
+    def _is_alive(self) -> bool:
+        if self._connection is None:
+            return not self._held
+        try:
+            self._connection.execute(sa.text("SELECT 1"))
+        except sa.exc.SQLAlchemyError:
+            self._disconnect()
+            return False
+        return True
+
+    def _disconnect(self) -> None:
         if self._connection is not None:
             with suppress(sa.exc.SQLAlchemyError):
+                self._connection.invalidate()
                 self._connection.close()
+            self._connection = None
 
     def _holder(self, study_id: int) -> str:
         with self._engine.connect() as connection:
@@ -104,13 +117,13 @@ class Tenure:
         name = self._engine.dialect.name
         if name == "postgresql":
             query = sa.text("SELECT pg_try_advisory_lock(:kind, :study)")
-            return bool(self._held().scalar(query, {"kind": _CLASS, "study": study_id}))
+            return bool(self._session().scalar(query, {"kind": _CLASS, "study": study_id}))
         if name in ("mysql", "mariadb"):
             query = sa.text("SELECT GET_LOCK(CONCAT('optuna_propulate ', DATABASE(), :study), 0)")
-            return bool(self._held().scalar(query, {"study": f" {study_id}"}))
+            return bool(self._session().scalar(query, {"study": f" {study_id}"}))
         return self._try_file(study_id)
 
-    def _held(self) -> Connection:
+    def _session(self) -> Connection:
         """Return the connection whose session holds the locks."""
         if self._connection is None:
             self._connection = self._engine.connect().execution_options(
@@ -122,16 +135,15 @@ class Tenure:
         return self._connection
 
     def _try_file(self, study_id: int) -> bool:
+        """Lock a byte of a file beside the database, on whichever machine this is."""
         path = sqlite_file(self._engine.url)
-        if path is None or study_id in self._files:
+        if path is None or study_id in self._held:
             return True
-        digest = hashlib.sha256(f"{path.resolve()} {study_id}".encode()).hexdigest()[:32]
-        lock = Path(tempfile.gettempdir()) / f"optuna-propulate-{digest}.lock"
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        if self._file is None:
+            beside = path.resolve().with_name(f"{path.name}-writer")
+            self._file = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, study_id)
+        except (BlockingIOError, PermissionError):
             return False
-        self._files[study_id] = descriptor
         return True

@@ -27,6 +27,7 @@ from optuna_propulate.storages.protocol import Change
 from optuna_propulate.storages.protocol import FrameReader
 from optuna_propulate.storages.protocol import frame
 from optuna_propulate.storages.protocol import is_proof
+from optuna_propulate.storages.protocol import keep_alive
 from optuna_propulate.storages.spill import Spill
 from optuna_propulate.storages.tenure import TakenError
 
@@ -41,6 +42,7 @@ class Client:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.is_trusted = False
+        self.studies: set[int] = set()  # in which it has begun to add trials
         self.nonce = os.urandom(NONCE_BYTES)
         self.outgoing = bytearray(self.nonce)
         self._frames = FrameReader()
@@ -142,7 +144,7 @@ class Writer:
 
     def run(self) -> None:
         """Serve until every rank and the process that started this one have gone."""
-        while self._clients or self._lifeline is not None or self._told:
+        while self._is_wanted():
             calls = []
             for key, events in self._selector.select(self._timeout()):
                 if key.data is None:
@@ -158,6 +160,11 @@ class Writer:
             self._poll()
             self._send_all()
 
+    def _is_wanted(self) -> bool:
+        if self._lifeline is not None or self._told:
+            return True
+        return any(client.is_trusted for client in self._clients.values())
+
     def _timeout(self) -> float:
         now = time.monotonic()
         waits = [self._polled + self._refresh_interval - now]
@@ -166,7 +173,12 @@ class Writer:
         return max(0.0, min(waits))
 
     def _admit(self, listener: socket.socket) -> None:
-        connection, _ = listener.accept()
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # it has gone again, or there are too many
+            return
+        if connection.family != socket.AF_UNIX:
+            keep_alive(connection)
         client = Client(connection)
         self._clients[connection.fileno()] = client
         self._selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, client)
@@ -184,6 +196,7 @@ class Writer:
                         _, sequence, study_id, base, counter, distributions, packed = message
                         changes = [_change(one, distributions) for one in packed]
                         study = (study_id, base, counter)
+                        client.studies.add(study_id)
                         self._told.append(Told(client, sequence, study, changes))
                     elif kind == "numbers":
                         self._database.claimed(message[1], message[2])
@@ -211,7 +224,7 @@ class Writer:
         for message in messages:
             clients = [client for client in self._clients.values() if client.is_trusted]
             if message[0] == "claim":
-                clients = clients[:1]
+                clients = [client for client in clients if message[1] in client.studies][:1]
             for client in clients:
                 client.send(message)
 
@@ -254,9 +267,13 @@ class Writer:
         self._pause = min(max(2 * self._pause, 0.1), _LONGEST_RETRY)
         self._retry_at = now + self._pause
         if now - self._since > self._commit_timeout:
-            self._spill_told()
+            try:
+                self._spill_told()
+            except OSError as failure:  # the disk is full, perhaps
+                self._broadcast([["trouble", f"{reason}; nor can {self._spill.path}: {failure}"]])
         if not self._clients and self._lifeline is None and self._pause == _LONGEST_RETRY:
-            self._spill_told()
+            with suppress(OSError):
+                self._spill_told()
             sys.exit(f"The database does not take the last trials ({reason}): {self._spill.path}")
 
     def _answer(self, client: Client, message: list[Any]) -> None:
@@ -266,6 +283,8 @@ class Writer:
         except RefusedError as refusal:
             client.send(["error", sequence, refusal.kind, str(refusal)])
             return
+        if method == "begin":
+            client.studies.add(arguments[0])
         client.send(["result", sequence, value])
         self._broadcast(news)
 
@@ -273,7 +292,7 @@ class Writer:
         """Look for what others have added to the studies being written."""
         if time.monotonic() < self._polled + self._refresh_interval or self._told:
             return
-        with suppress(DBAPIError):  # the next transaction says so
+        with suppress(DBAPIError, TakenError):  # the next transaction says so
             self._broadcast(self._database.poll())
         self._polled = time.monotonic()
 

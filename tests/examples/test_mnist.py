@@ -46,7 +46,14 @@ def test_two_ranks_search_and_report(mpiexec: Callable, tmp_path: Path) -> None:
     assert "Rank 1: " in outcome.stdout
     assert "optuna-dashboard sqlite:///mnist.db" in outcome.stdout
     files = {path.name for path in tmp_path.iterdir()}
-    assert files <= {"data", "mnist.db", "mnist.db-shm", "mnist.db-wal", "script.py"}
+    assert files <= {
+        "data",
+        "mnist.db",
+        "mnist.db-shm",
+        "mnist.db-wal",
+        "mnist.db-writer",
+        "script.py",
+    }
 
 
 def test_alone_it_needs_no_mpi_and_goes_on_where_it_ended(tmp_path: Path) -> None:

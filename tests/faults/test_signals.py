@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ALONE = """
-import sys, time, optuna_propulate
+import signal, sys, time, optuna_propulate
+signal.signal(signal.SIGTERM, signal.SIG_DFL)  # else the handler that saves the coverage stays
 study = optuna_propulate.create_study("sqlite:///study.db", study_name="s")
 def objective(trial):
     x = trial.suggest_float("x", 0, 1)
@@ -132,6 +133,7 @@ def test_after_the_timeout_running_trials_have_their_grace(
 
 def test_a_user_s_own_handler_stays() -> None:
     heard = []
+    term = signal.getsignal(signal.SIGTERM)
     before = signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
     try:
         study = optuna_propulate.create_study()
@@ -139,7 +141,7 @@ def test_a_user_s_own_handler_stays() -> None:
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert heard == [signal.SIGUSR1] * 2
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == term
 
 
 @pytest.mark.parametrize("grace", [-1, float("nan")])

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import IntDistribution
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+from optuna.trial import create_trial
+
+from optuna_propulate import BatchedRDBStorage
+from optuna_propulate.storages.rdb import parse_url
+from optuna_propulate.storages.rdb import shown
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[BatchedRDBStorage]:
+    storage = BatchedRDBStorage(f"sqlite:///{tmp_path}/study.db", refresh_interval=0.2)
+    yield storage
+    storage.close()
+
+
+def _plain(storage: BatchedRDBStorage) -> optuna.Study:
+    return optuna.load_study(study_name="s", storage=storage._url)
+
+
+def test_a_value_reported_twice_is_the_later_one(storage: BatchedRDBStorage) -> None:
+    study = optuna.create_study(storage=storage, study_name="s")
+    trial = study.ask()
+    for value in (1.0, 2.0):
+        storage.set_trial_intermediate_value(trial._trial_id, 3, value)
+    study.tell(trial, 0.0)
+    storage.flush()
+    (stored,) = _plain(storage).trials
+    assert (stored.state, stored.intermediate_values) == (TrialState.COMPLETE, {3: 2.0})
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda trial: trial.report(0.5, 2**70),
+        lambda trial: trial.set_user_attr("\ud800", 1),
+    ],
+    ids=["step", "key"],
+)
+def test_what_no_database_can_hold_fails_its_own_trial_only(
+    storage: BatchedRDBStorage, spoil: Callable[[optuna.Trial], None]
+) -> None:
+    study = optuna.create_study(storage=storage, study_name="s")
+    trials = [study.ask() for _ in range(3)]
+    spoil(trials[1])
+    for trial in trials:
+        study.tell(trial, trial.suggest_float("x", 0, 1))
+    storage.flush()
+    states = [trial.state for trial in _plain(storage).trials]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+
+
+def test_numbers_of_numpy_are_numbers(storage: BatchedRDBStorage) -> None:
+    study = optuna.create_study(storage=storage, study_name="s")
+    study.add_trial(
+        create_trial(value=np.float32(0.5), intermediate_values={np.int64(1): np.float64(2.0)})
+    )
+    storage.flush()
+    (stored,) = _plain(storage).trials
+    assert (stored.value, stored.intermediate_values) == (0.5, {1: 2.0})
+
+
+def test_an_added_trial_fits_the_study(storage: BatchedRDBStorage) -> None:
+    study = optuna.create_study(storage=storage, study_name="s")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    with pytest.raises(ValueError, match="distribution kind"):
+        study.add_trial(
+            create_trial(value=1.0, params={"x": 1}, distributions={"x": IntDistribution(0, 9)})
+        )
+    assert len(study.trials) == 1
+
+
+def test_a_waiting_trial_is_run_whichever_storage_came_first(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    first = BatchedRDBStorage(url, refresh_interval=0.2)
+    second = BatchedRDBStorage(url, refresh_interval=0.2)
+    study = optuna.create_study(storage=second, study_name="s")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    optuna.load_study(study_name="s", storage=RDBStorage(url)).enqueue_trial({"x": 0.125})
+    deadline = time.monotonic() + 20
+    while not any(trial.params.get("x") == 0.125 for trial in study.trials):
+        assert time.monotonic() < deadline
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+        time.sleep(0.05)
+    second.close()
+    first.close()
+
+
+def test_enqueueing_while_the_database_is_locked_breaks_nothing_after(tmp_path: Path) -> None:
+    storage = BatchedRDBStorage(
+        f"sqlite:///{tmp_path}/study.db",
+        commit_timeout=1.0,
+        engine_kwargs={"connect_args": {"timeout": 0.2}},
+    )
+    study = optuna.create_study(storage=storage, study_name="s")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    lock = sqlite3.connect(tmp_path / "study.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StorageInternalError):
+        study.enqueue_trial({"x": 0.5})
+    lock.execute("ROLLBACK")
+    lock.close()
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    storage.close()
+    trials = optuna.load_study(study_name="s", storage=storage._url).trials
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+    assert sum(trial.state == TrialState.COMPLETE for trial in trials) >= 4
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:s3cret@localhost:1/db",
+        "postgresql://localhost:1/db?user=me&password=s3cret",
+    ],
+)
+def test_a_password_is_never_shown(url: str) -> None:
+    assert "s3cret" not in shown(url)
+    with pytest.raises(StorageInternalError) as raised:
+        BatchedRDBStorage(url)
+    assert "s3cret" not in str(raised.value)
+    assert "localhost" in str(raised.value)
+
+
+def test_a_url_without_a_host_shows_no_password() -> None:
+    with pytest.raises(ValueError, match="not shown") as raised:
+        parse_url("postgresql://optuna:s3cret/db")
+    assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["flush_interval", "refresh_interval", "commit_timeout"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+def test_intervals_are_above_zero(name: str, value: float) -> None:
+    arguments: dict[str, Any] = {name: value}
+    with pytest.raises(ValueError, match=f"{name} must be above 0"):
+        BatchedRDBStorage("sqlite:///study.db", **arguments)
+
+
+def test_a_database_in_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match="in memory"):
+        BatchedRDBStorage("sqlite://")
+
+
+def test_a_rank_with_another_storage_or_sampler_is_an_error_on_every_rank(
+    mpiexec: Callable, tmp_path: Path
+) -> None:
+    outcome = mpiexec(
+        """
+        import optuna_propulate
+        from mpi4py import MPI
+        rank = MPI.COMM_WORLD.rank
+        rdb = optuna.storages.RDBStorage(f"sqlite:///rank{rank}.db")
+        errors = []
+        for arguments in (
+            {"storage": ["sqlite:///study.db", rdb][rank]},
+            {"storage": ["sqlite:///study.db", "sqlite:///another.db"][rank]},
+            {"storage": ["sqlite:///study.db", "sqlite://"][rank]},
+            {
+                "storage": "sqlite:///study.db",
+                "sampler": [None, optuna.samplers.RandomSampler()][rank],
+            },
+        ):
+            try:
+                optuna_propulate.create_study(**arguments)
+            except ValueError as error:
+                errors.append(str(error))
+        report(errors=errors)
+        """,
+        2,
+        timeout=60,
+        environ={"OPTUNA_PROPULATE_COMM_TIMEOUT": "10"},
+    )
+    assert outcome.status == 0, outcome.stderr
+    for rank in outcome.ranks:
+        assert len(rank["errors"]) == 4
+        assert "storage must be" in rank["errors"][0]
+        assert "sampler must be the same" in rank["errors"][3]
