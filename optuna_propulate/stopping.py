@@ -67,6 +67,7 @@ class Stopping:
         self._deadline, self._grace = deadline, grace
         self._is_evaluating = False
         self._is_expired = False
+        self._is_told = False
         self._n_heard = 0
         self._asked_at: float | None = None
         self._ended = threading.Event()
@@ -105,6 +106,7 @@ class Stopping:
     ) -> None:
         self._ended.set()
         self._watch.join()
+        self._tell()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
@@ -122,7 +124,7 @@ class Stopping:
 
     def _run(self) -> None:
         """Tell the other ranks, hear from them, and look at the clock."""
-        told, looked_at = False, time.monotonic()
+        looked_at = time.monotonic()
         while not self._ended.wait(_FIRST_LOOK):
             now = time.monotonic()
             if self._budget is not None and not self.signal and now - looked_at > _REMOTE_LOOK:
@@ -130,17 +132,22 @@ class Stopping:
                 remote = self._budget.interrupted_by()
                 if remote and not self.signal:
                     self.signal, self._asked_at = remote, now
-            if self.signal and not told:
-                told = True
-                set_stop_flag(self._study, True)
-                if self._budget is not None:
-                    self._budget.interrupt(self.signal)
-                _logger.warning(
-                    f"{signal.Signals(self.signal).name}: no trial starts any more; those under "
-                    f"way {self._shown_grace()}."
-                )
+            self._tell()
             if self._grace is not None and now > self._end() + self._grace:
                 self._interrupt()
+
+    def _tell(self) -> None:
+        """Tell the user and the other ranks of a signal, once."""
+        if not self.signal or self._is_told:
+            return
+        self._is_told = True
+        set_stop_flag(self._study, True)
+        if self._budget is not None:
+            self._budget.interrupt(self.signal)
+        _logger.warning(
+            f"{signal.Signals(self.signal).name}: no trial starts any more; those under way "
+            f"{self._shown_grace()}."
+        )
 
     def _end(self) -> float:
         times = [at for at in (self._asked_at, self._deadline) if at is not None]

@@ -242,7 +242,7 @@ class RankView:
 
     def refresh(self, study: StudyView) -> None:
         """Know what is committed: the writer tells of the best before it answers."""
-        self.call("count", study.study_id)
+        self.call("ping")
         with self.lock:
             self._seen.clear()
             if study.cache is not None:

@@ -138,7 +138,9 @@ def _is_same(there: FrozenTrial, change: Change) -> bool:
     start = _local(change.start)
     if start is None or there.datetime_start is None:
         return change.identity is not None
-    return abs(there.datetime_start - start) < timedelta(seconds=1)  # MySQL's resolution
+    if there.datetime_start.microsecond == 0:  # MySQL keeps seconds
+        return abs(there.datetime_start - start) < timedelta(seconds=1)
+    return there.datetime_start == start
 
 
 def _as_trial(change: Change, key: str) -> FrozenTrial:

@@ -16,6 +16,7 @@ from optuna_propulate.storages.engine import connect_engine
 from optuna_propulate.storages.ledger import Ledger
 from optuna_propulate.storages.protocol import Change
 from optuna_propulate.storages.protocol import utc
+from optuna_propulate.storages.schema import Writing
 
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Others:
         self.writing = connect_engine(url, None, writing=True)
         with self.writing.begin() as connection:
             self.ledger = Ledger(connection, self.study_id)
+            self.ledger.mark(Writing(connection))
         self.reading = connect_engine(url, None)
         self.left_out: set[int] = set()
         self.cache = TrialCache(

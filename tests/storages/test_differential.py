@@ -47,7 +47,7 @@ def _seen(storage: BaseStorage, *, alike: bool) -> dict[str, Any]:
     """
     seen = {}
     for study in storage.get_all_studies():
-        trials = storage.get_all_trials(study._study_id)
+        trials = sorted(storage.get_all_trials(study._study_id))  # RDBStorage goes by id
         assert [trial.number for trial in trials] == list(range(len(trials)))
         shown = [_shown(trial, alike=alike) for trial in trials]
         # The mark of the writer is shown to other clients only.

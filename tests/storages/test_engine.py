@@ -177,9 +177,8 @@ def test_the_users_arguments_are_kept_and_come_first() -> None:
     assert given == {"echo": False, "connect_args": {"check_same_thread": False}}
     own = {"connect_args": {"timeout": 1.0}}
     assert engine_arguments(sqlite, own) == own
-    assert engine_arguments(mysql, None) == {"pool_pre_ping": True}
+    assert engine_arguments(mysql, {"pool_size": 1}) == {"pool_size": 1, "pool_pre_ping": True}
     assert engine_arguments(mysql, {"pool_pre_ping": False}) == {"pool_pre_ping": False}
-    assert engine_arguments(make_url("postgresql://host/x"), {"pool_size": 1}) == {"pool_size": 1}
 
 
 def test_a_writing_transaction_locks_sqlite_when_it_begins(tmp_path: Path) -> None:
