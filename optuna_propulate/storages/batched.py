@@ -419,6 +419,7 @@ def _disconnect_in_child() -> None:
     for storage in list(_storages):
         storage._close.detach()
         storage._view.disconnect()
+        storage._lock = storage._view.lock
 
 
 os.register_at_fork(after_in_child=_disconnect_in_child)

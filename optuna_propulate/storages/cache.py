@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
+from typing import Any
 
+from optuna_propulate.storages.reading import read_mark
 from optuna_propulate.storages.reading import read_trials
 from optuna_propulate.storages.reading import read_trials_after
 from optuna_propulate.storages.reading import uncollected
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 class TrialCache:
     """Holds all trials of a study that are committed, and reads what is new.
 
-    A trial that has ended is read once; one that has not is read again. As a trial that another
-    client added may be renumbered, one whose number another has is read again, too.
+    A trial that has ended is read once; one that has not is read again, and so is one that floats:
+    a trial which another client has added beside a job keeps changing its number until the job
+    has settled it.
 
     Args:
         engine: Opens the reading connection.
@@ -36,8 +39,7 @@ class TrialCache:
     ) -> None:
         self._engine, self._study_id, self._claim = engine, study_id, claim
         self._last_id = -1
-        self._again: set[int] = set()
-        self._moved: set[int] = set()
+        self._again: dict[int, int | None] = {}  # the numbers where they were, by id
         self._ids: dict[int, int] = {}  # the database's, by number
         self.by_number: dict[int, FrozenTrial] = {}
         self._read_at = -float("inf")
@@ -47,15 +49,18 @@ class TrialCache:
         if time.monotonic() - self._read_at < interval:
             return
         with uncollected(), self._engine.connect() as connection:
-            again = sorted(self._again)
+            mark = read_mark(connection, self._study_id)  # before the rows: it may only be older
+            if mark is not None and mark.get("study_id") != self._study_id:
+                mark = None  # copied from another study
+            again = dict(self._again)
             for trial in read_trials_after(connection, self._study_id, self._last_id):
                 self._last_id = max(self._last_id, trial._trial_id)
-                self._put(trial)
-            for trial in read_trials(connection, again):
-                self._put(trial)
-            moved, self._moved = self._moved, set()
-            for trial in read_trials(connection, sorted(moved)):
-                self._put(trial)
+                self._put(trial, mark)
+            for trial in read_trials(connection, sorted(again)):
+                again.pop(trial._trial_id)
+                self._put(trial, mark)
+            for identity in again:
+                self._take_away(identity)
         self._read_at = time.monotonic()
 
     def expire(self) -> None:
@@ -64,19 +69,26 @@ class TrialCache:
 
     def keep(self, trial: FrozenTrial) -> None:
         """Keep a trial of this process that has ended and is committed."""
+        self._ids.pop(trial.number, None)
         self.by_number[trial.number] = trial
 
-    def _put(self, trial: FrozenTrial) -> None:
+    def _put(self, trial: FrozenTrial, mark: dict[str, Any] | None) -> None:
         identity, number = trial._trial_id, trial.number
+        self._take_away(identity)
         if self._claim(trial):
-            self._again.add(identity)
+            self._again[identity] = None
             return
-        if trial.state.is_finished():
-            self._again.discard(identity)
-        else:
-            self._again.add(identity)
-        other = self._ids.get(number)
-        if other is not None and other != identity:
-            self._moved.add(other)
+        if not trial.state.is_finished() or _floats(identity, mark):
+            self._again[identity] = number
         self._ids[number] = identity
         self.by_number[number] = trial
+
+    def _take_away(self, identity: int) -> None:
+        """Forget a trial where it was; it has another number now, or has been deleted."""
+        number = self._again.pop(identity, None)
+        if number is not None and self._ids.get(number) == identity:
+            del self._ids[number], self.by_number[number]
+
+
+def _floats(identity: int, mark: dict[str, Any] | None) -> bool:
+    return mark is not None and (identity > mark["last_id"] or identity in mark["floating"])

@@ -150,7 +150,7 @@ class Database:
 
     def claimed(self, study_id: int, numbers: list[int]) -> None:
         """Note numbers that a rank claimed for trials which others added."""
-        self._asked[study_id] = 0
+        self._asked[study_id] = max(0, self._asked.get(study_id, 0) - len(numbers))
         if study_id in self._ledgers:
             self._ledgers[study_id].numbering.claimed(numbers)
 
@@ -178,7 +178,7 @@ class Database:
 
     def _transact(self, study_id: int, changes: list[Change], *, carefully: bool) -> Outcome:
         ledger = self._ledgers[study_id]
-        claims = ledger.numbering.claims
+        claims, is_written = ledger.numbering.claims, False
         if ledger.is_stale:
             self._tenure.renew()
         try:
@@ -187,12 +187,14 @@ class Database:
                     raise _DeletedError
                 if ledger.is_stale:
                     ledger = Ledger(connection, study_id, ledger.base)
-                    ledger.numbering.claimed(n for n in claims if not ledger.numbering.has_row(n))
+                    ledger.numbering.claimed(claims)
                 outcome = ledger.write(connection, changes, carefully=carefully)
+                is_written = True
         except BaseException:
             ledger = self._ledgers[study_id]
             ledger.is_stale = True  # was it committed? A new one will see
-            ledger.numbering.claimed(claims)
+            if not is_written:  # if it was committed, the numbers are given
+                ledger.numbering.claimed(claims)
             raise
         self._ledgers[study_id] = ledger
         return outcome

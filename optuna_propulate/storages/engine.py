@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -24,7 +25,14 @@ _LOCK_WAIT = 5.0  # in seconds: the writer would rather say that it cannot write
 _NETWORK_FILE_SYSTEMS = {
     "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs",
     "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs", "virtiofs", "vboxsf",
+    "dvs", "quobyte", "wekafs",
 }  # fmt: skip
+
+
+_LOCAL_FUSE_FILE_SYSTEMS = {
+    "bindfs", "ext2", "fuse-overlayfs", "gocryptfs", "encfs", "mergerfs", "ntfs-3g", "zfs",
+}  # fmt: skip
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 def with_driver(url: URL) -> URL:
@@ -101,7 +109,7 @@ def file_system_of(path: Path, mounts: str) -> str:
     best, found = "", ""
     for line in mounts.splitlines():
         _, mounted, kind, *_ = line.split(" ")
-        mounted = mounted.encode().decode("unicode_escape")  # blanks are written as \040
+        mounted = _ESCAPED.sub(lambda m: chr(int(m[1], 8)), mounted)  # blanks are \040
         inside = place == mounted or place.startswith(mounted.rstrip("/") + "/")
         if inside and len(mounted) >= len(best):
             best, found = mounted, kind
@@ -110,8 +118,9 @@ def file_system_of(path: Path, mounts: str) -> str:
 
 def is_network(file_system: str) -> bool:
     """Tell whether a file system is shared by machines, so that WAL mode is not safe on it."""
-    kind = file_system.removeprefix("fuse.")
-    return kind in _NETWORK_FILE_SYSTEMS or kind in ("sshfs", "s3fs", "gcsfuse", "davfs")
+    if file_system.startswith("fuse."):  # of these few are local, and new ones appear
+        return file_system.removeprefix("fuse.") not in _LOCAL_FUSE_FILE_SYSTEMS
+    return file_system in _NETWORK_FILE_SYSTEMS
 
 
 def choose_journal(engine: Engine) -> str | None:

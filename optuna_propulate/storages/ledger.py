@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from optuna.trial import TrialState
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import ProgrammingError
 
 from optuna_propulate.storages import reading
 from optuna_propulate.storages.numbering import Numbering
@@ -291,9 +293,7 @@ def _write_alone(
     try:
         with connection.begin_nested():
             write_about(writing, [(identity, change)], is_new)
-    except (DBAPIError, *UNFIT) as error:
-        if getattr(error, "connection_invalidated", False):
-            raise
+    except (DataError, IntegrityError, ProgrammingError, *UNFIT) as error:
         outcome.refused[change.number] = str(getattr(error, "orig", None) or error)
         change.state = "FAIL"
         writing.fail([identity], datetime.now())

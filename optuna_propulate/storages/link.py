@@ -151,6 +151,7 @@ class Link:
     def forget(self) -> None:
         """Let go of the descriptors in a forked child, to whom the connection does not belong."""
         self._broken = "It belongs to the process that this one was forked from."
+        self._sending = threading.Lock()  # a thread that this process has not may hold the other
         for end in (self._connection, self._awake, self._waking):
             with contextlib.suppress(OSError):
                 end.close()

@@ -55,6 +55,11 @@ class Office:
         if process is not None:
             weakref.finalize(self, _dismiss, process, self._pid)
 
+    def forget(self) -> None:
+        """Let go of the writer in a forked child; it does not wait for the child to end."""
+        if self._process is not None:
+            self._process.let_go()
+
     def revive(self) -> None:
         """Start the writer again if this process started it and it has ended."""
         with self._reviving:

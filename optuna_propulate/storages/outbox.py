@@ -146,6 +146,11 @@ class Outbox:
                 _logger.error(f"The last trials may be lost: {error}")
         self.link.close()
 
+    def forget(self, lock: threading.RLock) -> None:
+        """Let go of the connection in a forked child."""
+        self._progress = threading.Condition(lock)
+        self.link.forget()
+
     def _check(self) -> None:
         if self.link.broken is not None:
             raise StorageInternalError(self.link.broken)

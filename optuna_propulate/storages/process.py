@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _logger = optuna.logging.get_logger(__name__)
+
+_PREFIX = "optuna-propulate-"
+_LONGEST_FOLDER = 90  # bytes: macOS allows 103 for a socket, Linux 107
+_START = (  # not "-m", which would look for modules in the working folder first
+    "import sys; sys.path[:] = sys.argv[1:]; "
+    "from optuna_propulate.storages.writer import main; main()"
+)
 
 
 class WriterProcess:
@@ -61,9 +69,13 @@ class WriterProcess:
             "commit_timeout": commit_timeout,
             "port": 0 if beyond else None,
             "token": self.token,
-            "folder": tempfile.mkdtemp(prefix="optuna-propulate-"),
+            "folder": _make_folder(),
         }
-        self.addresses = self._start()
+        try:
+            self.addresses = self._start()
+        except BaseException:
+            shutil.rmtree(self._settings["folder"], ignore_errors=True)
+            raise
 
     def revive(self) -> None:
         """Start the writer again, at the same addresses, if it has ended.
@@ -80,7 +92,7 @@ class WriterProcess:
     def _start(self) -> list[Any]:
         first_line = json.dumps(self._settings).encode() + b"\n"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "optuna_propulate.storages.writer"],
+            [sys.executable, "-c", _START, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # what interrupts the job must not interrupt what it has told
@@ -118,3 +130,12 @@ class WriterProcess:
         except subprocess.TimeoutExpired:
             return False
         return True
+
+
+def _make_folder() -> str:
+    """Make a folder that nobody else may enter, with a path that a Unix socket can have."""
+    folder = tempfile.mkdtemp(prefix=_PREFIX)
+    if len(os.fsencode(folder)) > _LONGEST_FOLDER:
+        os.rmdir(folder)
+        folder = tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp")
+    return folder

@@ -189,7 +189,11 @@ def local(universal: datetime | None) -> datetime | None:
     """Return the naive local time of a naive UTC time."""
     if universal is None:
         return None
-    return universal.replace(tzinfo=timezone.utc).astimezone().replace(tzinfo=None)
+    aware = universal.replace(tzinfo=timezone.utc)
+    naive = aware.astimezone().replace(tzinfo=None)
+    if naive.astimezone(timezone.utc) != aware:  # the second of two, as clocks were put back
+        naive = naive.replace(fold=1)
+    return naive
 
 
 def pack_trial(trial: FrozenTrial) -> list[Any]:

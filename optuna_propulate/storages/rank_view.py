@@ -266,7 +266,10 @@ class RankView:
 
     def disconnect(self) -> None:
         """Let go of everything in the child of a fork."""
-        self._outbox.link.forget()
+        self.lock = threading.RLock()  # a thread that this process has not may hold the other
+        self._outbox.forget(self.lock)
+        if self._office is not None:
+            self._office.forget()
         self._engine = None
 
     def _fetch(self, trial_id: int) -> tuple[StudyView, list[Any]]:

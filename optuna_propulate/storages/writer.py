@@ -132,6 +132,7 @@ class Writer:
         self._selector = selectors.DefaultSelector()
         self._clients: dict[int, Client] = {}
         self._told: list[Told] = []
+        self._claims: Client | None = None  # who was asked to claim numbers last
         self._lifeline: int | None = lifeline
         self._polled = time.monotonic()
         self._pause = self._since = self._retry_at = 0.0
@@ -159,6 +160,8 @@ class Writer:
                 self._answer(client, message)
             self._poll()
             self._send_all()
+        with suppress(DBAPIError, TakenError):
+            self._database.poll()  # numbers claimed last may still wait for their trials
 
     def _is_wanted(self) -> bool:
         if self._lifeline is not None or self._told:
@@ -212,7 +215,8 @@ class Writer:
         self._selector.unregister(client.connection)
         del self._clients[client.connection.fileno()]
         client.connection.close()
-        self._database.forget_claims()
+        if client is self._claims:
+            self._database.forget_claims()
 
     def _send_all(self) -> None:
         for client in self._clients.values():
@@ -225,6 +229,9 @@ class Writer:
             clients = [client for client in self._clients.values() if client.is_trusted]
             if message[0] == "claim":
                 clients = [client for client in clients if message[1] in client.studies][:1]
+                self._claims = clients[0] if clients else None
+                if not clients:
+                    self._database.forget_claims()
             for client in clients:
                 client.send(message)
 

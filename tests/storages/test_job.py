@@ -110,6 +110,11 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
+def _values_of_x(study: optuna.Study) -> set[float]:
+    trials = study.get_trials(states=[TrialState.COMPLETE], deepcopy=False)
+    return {trial.params["x"] for trial in trials}
+
+
 def check_poll(trials: list[optuna.trial.FrozenTrial]) -> None:
     """Check that no trial is half written."""
     assert [trial.number for trial in trials] == list(range(len(trials)))
@@ -146,6 +151,10 @@ def test_others_read_and_add_trials_while_ranks_write(mpiexec: Callable, tmp_pat
     n_polls, asked_at = 0, time.monotonic()
     try:
         dashboard.wait(30)
+        deadline = time.monotonic() + 60
+        while not plain.get_trials(states=[TrialState.COMPLETE]):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         while n_polls < 30 or len(wanted) < 5:
             assert ranks.poll() is None
             trials = plain.get_trials(deepcopy=False)
@@ -160,6 +169,9 @@ def test_others_read_and_add_trials_while_ranks_write(mpiexec: Callable, tmp_pat
                 wanted.append(4.0 + len(wanted) / 100)
                 plain.enqueue_trial({"x": wanted[-1], "y": 1.0})
             n_polls += 1
+            time.sleep(0.1)
+        while not set(wanted) <= _values_of_x(plain):
+            assert time.monotonic() < deadline + 60
             time.sleep(0.1)
         (tmp_path / "enough").touch()
         assert ranks.wait(60) == 0
