@@ -61,8 +61,9 @@ def _seen(storage: BaseStorage, *, alike: bool) -> dict[str, Any]:
 
 
 def _shown(trial: FrozenTrial, *, alike: bool) -> str:
-    values = trial.values and [float(value) for value in trial.values]
-    steps = {step: float(value) for step, value in trial.intermediate_values.items()}
+    # SQLite keeps no sign of zero.
+    values = trial.values and [float(value) + 0.0 for value in trial.values]
+    steps = {step: float(value) + 0.0 for step, value in trial.intermediate_values.items()}
     facts: list[Any] = [
         trial.state, values, list(trial.params.items()), trial.distributions,
         sorted(trial.user_attrs.items()), sorted(trial.system_attrs.items()),
@@ -257,7 +258,10 @@ class BothStorages(RuleBasedStateMachine):
 
 
 TestBothStorages = BothStorages.TestCase
-TestBothStorages.settings = settings(max_examples=12, stateful_step_count=30, deadline=None)
+# The same calls each time: what they meet depends on the clock, and cannot be replayed.
+TestBothStorages.settings = settings(
+    max_examples=10, stateful_step_count=30, deadline=None, derandomize=True, database=None
+)
 
 
 def test_a_study_can_be_copied_and_a_plain_client_can_add_to_it(tmp_path: Path) -> None:
