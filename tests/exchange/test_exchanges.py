@@ -197,10 +197,15 @@ def test_sent_messages_are_freed_though_one_rank_never_listens(mpiexec: Callable
             for number in range(5000):
                 transport.send(News((contract.individual(0, number),)), [1], 0)
                 longest = max(longest, len(transport._outgoing))
+                if number % 500 == 499:
+                    comm.recv(source=1)  # so that the length does not depend on rank 1's speed
         elif comm.rank == 1:
-            n = 0
+            n = n_told = 0
             while n < 5000:
                 n += len(transport.receive(0))
+                for _ in range(n // 500 - n_told):
+                    comm.send(None, dest=0)
+                n_told = n // 500
         comm.Barrier()
         transport.settle(lambda: None)
         report(longest=longest, left=len(transport._outgoing))
@@ -208,5 +213,5 @@ def test_sent_messages_are_freed_though_one_rank_never_listens(mpiexec: Callable
         3,
     )
     assert outcome.status == 0, outcome.stderr
-    assert outcome.ranks[0]["longest"] < 4900
+    assert outcome.ranks[0]["longest"] < 3000
     assert {rank["left"] for rank in outcome.ranks} == {0}
