@@ -6,6 +6,7 @@ import pickle
 import socket
 import sys
 import threading
+import time
 import traceback
 from typing import TYPE_CHECKING
 from typing import Any
@@ -28,6 +29,7 @@ _UNLIMITED = 2**61
 _CLOSED = 2**62
 _STARTED, _FINISHED, _SIGNAL = 0, 1, 2  # the counters of a budget
 _PROGRESS_PAUSE = 0.005  # in seconds
+_TOLD_EVERY = 0.1  # in seconds, how many trials have finished
 
 
 class Job:
@@ -127,6 +129,8 @@ class Budget:
         self._limit = _UNLIMITED if n_trials is None else n_trials
         job.meet()  # what follows is collective and would spin
         self._counters = SharedCounters(job.comm, 3)
+        self._lock = threading.Lock()
+        self._untold, self._told_at = 0, 0.0
 
     def claim(self) -> bool:
         """Claim one trial; return whether there was one left."""
@@ -146,8 +150,19 @@ class Budget:
         return self._counters.get(_SIGNAL)
 
     def note_finished(self) -> None:
-        """Count a trial that finished."""
-        self._counters.add(_FINISHED, 1)
+        """Count a trial that finished; of many in a short time, rank 0 hears together."""
+        with self._lock:
+            self._untold += 1
+            is_due = time.monotonic() >= self._told_at + _TOLD_EVERY
+        if is_due:
+            self.tell_finished()
+
+    def tell_finished(self) -> None:
+        """Let rank 0 know of all trials that have finished here."""
+        with self._lock:
+            n, self._untold, self._told_at = self._untold, 0, time.monotonic()
+        if n:
+            self._counters.add(_FINISHED, n)
 
     def n_finished(self) -> int:
         """Return how many trials have finished on all ranks."""

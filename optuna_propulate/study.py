@@ -207,6 +207,7 @@ class IslandStudy(optuna.Study):
             with ProgressBar(show_progress_bar and job.rank == 0, n_trials, budget) as bar:
                 with mpi_progress(job, bar.refresh), stopping:
                     loop.run(self, job, budget, deadline, stopping)
+                    budget.tell_finished()
                     if stopping.signal:
                         budget.interrupt(stopping.signal)
                     if isinstance(self.sampler, PropulateSampler):

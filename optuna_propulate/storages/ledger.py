@@ -94,6 +94,7 @@ class Ledger:
         first = reading.id_of_number(connection, study_id, self.base)
         self._first_id = last_id if first is None else first - 1
         self._ids: dict[int, int] = {}
+        self._bare: set[int] = set()  # numbers of rows that nothing else was written about
         running = reading.trials_in_state(connection, study_id, TrialState.RUNNING)
         if base is not None and mark is not None:  # the job's own are not somebody else's
             others = {*mark["others"], *mark["floating"]}
@@ -164,6 +165,7 @@ class Ledger:
         self._look_up(connection, plan.deleted)
         self._look_up(connection, [c.number for c in there if c.identity is None])
         writing.delete_trials([self._ids.pop(number) for number in plan.deleted])
+        self._bare.difference_update(plan.deleted)
         now = utc(datetime.now())
         new = [
             told.get(number) or Change(number, None, "RUNNING", now, None)
@@ -174,11 +176,18 @@ class Ledger:
         self._last_id = max((self._last_id, *ids))
         identified = list(zip(ids, new, strict=True))
         self._ids.update((c.number, identity) for identity, c in identified)
+        self._bare.update(number for number in plan.inserted if number not in told)
         writing.renumber(plan.renumbered)
         known = [(self._ids.get(c.number) if c.identity is None else c.identity, c) for c in there]
         old = [(identity, c) for identity, c in known if identity is not None]
         writing.update_trials([(c.state, c.start, c.complete, identity) for identity, c in old])
-        for group, is_new in ((identified, True), (old, False)):
+        fresh = list(identified)
+        begun: list[tuple[int, Change]] = []
+        for identity, change in old:
+            is_bare = change.identity is None and change.number in self._bare
+            (fresh if is_bare else begun).append((identity, change))
+        self._bare.difference_update(change.number for _, change in fresh[len(identified) :])
+        for group, is_new in ((fresh, True), (begun, False)):
             if carefully:
                 for identity, change in group:
                     _write_alone(writing, connection, identity, change, is_new, outcome)

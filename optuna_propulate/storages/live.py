@@ -50,12 +50,12 @@ class LiveTrial:
 
     def set_user_attribute(self, key: str, value: Any) -> None:
         """Set a user attribute; ``TypeError`` if it is nothing that JSON can hold."""
-        self._user[key] = json.dumps(value)
+        self._user[key] = _json(value)
         self.trial._user_attrs[key] = value
 
     def set_system_attribute(self, key: str, value: Any) -> None:
         """Set a system attribute; ``TypeError`` if it is nothing that JSON can hold."""
-        self._system[key] = json.dumps(value)
+        self._system[key] = _json(value)
         self.trial._system_attrs[key] = value
 
     def report(self, step: int, value: float) -> None:
@@ -95,8 +95,8 @@ class LiveTrial:
             (name, distribution.to_internal_repr(trial.params[name]), distribution)
             for name, distribution in trial._distributions.items()
         ]
-        self._user = {key: json.dumps(value) for key, value in trial._user_attrs.items()}
-        self._system = {key: json.dumps(value) for key, value in trial._system_attrs.items()}
+        self._user = {key: _json(value) for key, value in trial._user_attrs.items()}
+        self._system = {key: _json(value) for key, value in trial._system_attrs.items()}
         self._steps = {int(s): float(value) for s, value in trial.intermediate_values.items()}
         self._values = trial._values and [float(value) for value in trial._values]
 
@@ -111,3 +111,8 @@ def copy_trial(trial: FrozenTrial) -> FrozenTrial:
     twin._system_attrs = trial._system_attrs.copy()
     twin.intermediate_values = trial.intermediate_values.copy()
     return twin
+
+
+def _json(value: Any) -> str:
+    """Return a value as JSON; an integer, as most attributes of ours are, at once."""
+    return repr(value) if type(value) is int else json.dumps(value)
