@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from dataclasses import field
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 
@@ -40,7 +39,7 @@ class Lineage:
 
     def then(self, operator: str) -> Lineage:
         """Return the lineage after one more operator."""
-        return replace(self, operators=(*self.operators, operator))
+        return Lineage((*self.operators, operator), self.parents, self.homes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,8 @@ class SharedCounters:
         width = np.dtype(np.int64).itemsize
         self._window = MPI.Win.Allocate(n * width if comm.rank == 0 else 0, width, comm=comm)
         self._window.Lock_all()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards the window, and the two buffers
+        self._given, self._found = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
         if comm.rank == 0:
             for counter in range(n):
                 self.put(counter, 0)
@@ -100,8 +101,8 @@ class SharedCounters:
             self.free()
 
     def _fetch(self, counter: int, value: int, operation: MPI.Op) -> int:
-        origin, result = np.array([value], dtype=np.int64), np.zeros(1, dtype=np.int64)
         with self._lock:
-            self._window.Fetch_and_op(origin, result, 0, counter, operation)
+            self._given[0] = value
+            self._window.Fetch_and_op(self._given, self._found, 0, counter, operation)
             self._window.Flush(0)
-        return int(result[0])
+            return int(self._found[0])

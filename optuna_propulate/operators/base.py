@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import Protocol
 from typing import runtime_checkable
@@ -91,8 +89,12 @@ def changed(individual: Individual, genes: Mapping[str, Gene], operator: str) ->
     """Return the offspring with other genes; an evaluated individual gives a child of its own."""
     if individual.number != UNNUMBERED:
         return offspring(genes, [individual], operator)
-    return replace(
-        individual, genes=genes, loss=math.inf, lineage=individual.lineage.then(operator)
+    return Individual(
+        genes=genes,
+        island=individual.island,
+        worker=individual.worker,
+        generation=individual.generation,
+        lineage=individual.lineage.then(operator),
     )
 
 

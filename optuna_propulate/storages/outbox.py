@@ -116,7 +116,7 @@ class Outbox:
         return True
 
     def wait_for_room(self) -> None:
-        """Wait while too much is told and not committed.
+        """Wait while too much is told and not committed, at most for the timeout.
 
         Raises:
             StorageInternalError: If the writer has gone.
@@ -126,12 +126,13 @@ class Outbox:
             return
         self._warn(
             f"The database does not keep up: {BACKLOG_BYTES >> 20} MiB are waiting to be "
-            "written. New trials wait for it."
+            f"written. Each new trial waits for it, for {self._timeout:g} s at most."
         )
+        deadline = time.monotonic() + self._timeout
         with self._progress:
-            while self._backlog >= BACKLOG_BYTES:
+            while self._backlog >= BACKLOG_BYTES and time.monotonic() < deadline:
                 self._check()
-                self._progress.wait(1.0)
+                self._progress.wait(min(1.0, max(0.0, deadline - time.monotonic())))
 
     def close(self) -> None:
         """Tell what is left, and leave the writer, which commits it."""

@@ -31,6 +31,7 @@ import struct
 from dataclasses import dataclass
 from dataclasses import field
 from datetime import datetime
+from datetime import timedelta
 from datetime import timezone
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -181,8 +182,28 @@ def utc(local: datetime | None) -> str | None:
     """Return a naive local time as the naive UTC that Optuna stores, in ISO format."""
     if local is None:
         return None
-    universal = local.astimezone(timezone.utc).replace(tzinfo=None)
-    return universal.isoformat(sep=" ", timespec="microseconds")
+    return (local - _clock.offset(local)).isoformat(sep=" ", timespec="microseconds")
+
+
+class _Clock:
+    """Remembers by how much local time is ahead of UTC; it changes at full quarters of an hour."""
+
+    def __init__(self) -> None:
+        self._known = (datetime.min, datetime.min, timedelta())
+
+    def offset(self, local: datetime) -> timedelta:
+        """Return by how much a naive local time is ahead of UTC."""
+        begin, end, offset = self._known
+        if begin <= local < end and not local.fold:
+            return offset
+        offset = local - local.astimezone(timezone.utc).replace(tzinfo=None)
+        if not local.fold:
+            begin = local.replace(minute=local.minute // 15 * 15, second=0, microsecond=0)
+            self._known = (begin, begin + timedelta(minutes=15), offset)
+        return offset
+
+
+_clock = _Clock()
 
 
 def local(universal: datetime | None) -> datetime | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -34,6 +36,28 @@ def objective(trial):
     return value
 
 study.optimize(objective, n_trials={n_trials})
+"""
+
+FULL_DISK = """
+import json, os, resource, threading
+import optuna_propulate
+storage = optuna_propulate.BatchedRDBStorage({url!r})
+study = optuna_propulate.create_study(storage, study_name="s")
+ledger = open("ledger0.jsonl", "w")
+
+def objective(trial):
+    x = trial.suggest_float("x", -5, 5)
+    trial.report(x, 1)
+    print(json.dumps([trial.number, x, x * x]), file=ledger, flush=True)
+    return x * x
+
+study.optimize(objective, n_trials=200)
+storage.flush()
+writer = storage._view._office._process._process.pid
+roomy = resource.prlimit(writer, resource.RLIMIT_FSIZE)
+resource.prlimit(writer, resource.RLIMIT_FSIZE, (4096, roomy[1]))
+threading.Timer(3.0, resource.prlimit, (writer, resource.RLIMIT_FSIZE, roomy)).start()
+study.optimize(objective, n_trials=1000)
 """
 
 KILL = """
@@ -100,6 +124,18 @@ def test_a_database_that_is_restarted_loses_nothing(mpiexec: Callable, tmp_path:
     check_against_ledger(url, tmp_path, 2, 6000)
     assert "The database cannot be written, and is tried again" in outcome.stderr
     server.cleanup()
+
+
+def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    process = subprocess.run(
+        [sys.executable, "-c", FULL_DISK.format(url=url)],
+        cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert process.stderr.count("The database cannot be written, and is tried again") == 1
+    assert process.stderr.count("The database can be written again.") == 1
+    check_against_ledger(url, tmp_path, 1, 1200)
 
 
 def test_a_locked_database_is_waited_for(mpiexec: Callable, tmp_path: Path) -> None:
