@@ -60,12 +60,15 @@ class BatchedRDBStorage(BaseStorage):
         refresh_interval: In seconds, above 0.
         commit_timeout: How long a ``tell`` waits for its commit before it goes on with a warning,
             in seconds, above 0. What cannot be written for that long is kept in a file, too.
+        retry: How often a trial that a killed job has left running is run again, with the
+            parameters that it had; 0 for not at all. Such a trial fails in any case, and its
+            successor says so as those of Optuna's ``RetryHeartbeatStaleTrialCallback`` do.
         engine_kwargs: As for ``sqlalchemy.create_engine``; values that JSON can hold.
 
     Raises:
         StorageInternalError: If the database cannot be opened; its password is not shown.
-        ValueError: If ``url`` cannot be parsed or is SQLite's memory, or an interval is not
-            above 0.
+        ValueError: If ``url`` cannot be parsed or is SQLite's memory, an interval is not above
+            0, or ``retry`` is below 0.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class BatchedRDBStorage(BaseStorage):
         flush_interval: float = 0.5,
         refresh_interval: float = 1.0,
         commit_timeout: float = 60.0,
+        retry: int = 0,
         engine_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         for name, value in (
@@ -85,6 +89,9 @@ class BatchedRDBStorage(BaseStorage):
         ):
             if not value > 0.0:
                 raise ValueError(f"{name} must be above 0, but got {value}.")
+        if retry < 0:
+            raise ValueError(f"retry must be at least 0, but got {retry}.")
+        self._retry = retry
         self._url = url
         self._settings: dict[str, Any] = {
             "flush_interval": flush_interval,
@@ -101,6 +108,7 @@ class BatchedRDBStorage(BaseStorage):
             settings["engine_kwargs"],
             settings["refresh_interval"],
             settings["commit_timeout"],
+            self._retry,
             comm,
         )
         self._flush_interval: float = self._settings["flush_interval"]
@@ -326,7 +334,7 @@ class BatchedRDBStorage(BaseStorage):
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep what a storage of another process needs to open the database by itself."""
-        return {"_url": self._url, "_settings": self._settings}
+        return {"_url": self._url, "_retry": self._retry, "_settings": self._settings}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -60,6 +60,7 @@ class Database:
     Args:
         url: An SQLAlchemy URL.
         engine_kwargs: As for ``sqlalchemy.create_engine``.
+        retry: How often a trial that a killed job has left running is run again.
 
     Attributes:
         note: What a user should know about the database; empty for nothing.
@@ -68,11 +69,12 @@ class Database:
         StorageInternalError: If it cannot be opened; its password is not shown.
     """
 
-    def __init__(self, url: str, engine_kwargs: Mapping[str, Any] | None) -> None:
+    def __init__(self, url: str, engine_kwargs: Mapping[str, Any] | None, retry: int = 0) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._studies = open_rdb(url, engine_kwargs)
         self._engine = connect_engine(url, engine_kwargs, writing=True)
         self.note = choose_journal(self._engine) or ""
+        self._retry = retry
         self._tenure = Tenure(self._studies.engine)
         self._ledgers: dict[int, Ledger] = {}
         self._asked: dict[int, int] = {}
@@ -270,7 +272,7 @@ class Database:
         with self._engine.begin() as connection:
             writing = Writing(connection)
             writing.lock_study(study_id)
-            ledger = Ledger(connection, study_id, base)
+            ledger = Ledger(connection, study_id, base, self._retry)
             ledger.mark(writing)
         self._best.pop(study_id, None)
         if len(directions) == 1:
@@ -304,13 +306,18 @@ class Database:
         """Set a waiting trial to running; return whether it runs for whoever gave this start."""
         with self._engine.begin() as connection:
             study_id = reading.study_of(connection, identity)
+            ledger = None if study_id is None else self._ledgers.get(study_id)
             taken = Writing(connection).take_up(identity, start)
+            if taken and ledger is not None and not ledger.is_stale:
+                ledger.taken_up(identity)
+                ledger.mark(Writing(connection))  # should the job be killed now, it is its own
         packed = None if taken else self._packed(identity)
         if packed is not None:  # done before, by a writer that could not say so any more
             taken = packed[2] == "RUNNING" and packed[3] == start
-        ledger = None if study_id is None else self._ledgers.get(study_id)
-        if ledger is not None:
+        if taken and ledger is not None:
             ledger.taken_up(identity)
+        elif ledger is not None:
+            ledger.waiting.pop(identity, None)
         return taken, [["taken", study_id, identity]]
 
     def _read(self, identity: int) -> tuple[Any, News]:

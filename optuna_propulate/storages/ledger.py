@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import ProgrammingError
 
 from optuna_propulate.storages import reading
+from optuna_propulate.storages.abandoned import fail_abandoned
 from optuna_propulate.storages.numbering import Numbering
 from optuna_propulate.storages.protocol import Change
 from optuna_propulate.storages.protocol import utc
@@ -59,26 +60,29 @@ class Ledger:
 
     Each transaction leaves a mark in the study's system attribute ``propulate:writer``: who wrote
     it, the number of the job's first trial, up to which id the rows are known, which of them
-    float, and which are others' and not finished. So whoever goes on for a writer that is gone, or
-    that does not know whether its last transaction was committed, can tell the rows of the job
-    from those that others have added since; what is then written again changes nothing. The next
-    job fails what this one leaves unfinished.
+    float, which are others' and not finished, and which of theirs the job has taken up. So whoever
+    goes on for a writer that is gone, or that does not know whether its last transaction was
+    committed, can tell the rows of the job from those that others have added since; what is then
+    written again changes nothing. The next job fails what this one leaves unfinished.
 
     Args:
         connection: A connection that has locked the study.
         study_id: The study.
         base: How many trials there were when the job began, if this goes on for another ledger
             of the job; ``None`` if the job begins.
+        retry: How often a trial that an earlier job has left running is run again.
     """
 
-    def __init__(self, connection: Connection, study_id: int, base: int | None = None) -> None:
+    def __init__(
+        self, connection: Connection, study_id: int, base: int | None = None, retry: int = 0
+    ) -> None:
         self.study_id = study_id
         self.is_stale = False  # whether the database may hold something else than is known here
         mark = reading.read_mark(connection, study_id)
         if mark is not None and mark.get("study_id") != study_id:
             mark = None  # copied from another study
-        if base is None:
-            _fail_abandoned(connection, study_id, mark)
+        if base is None and mark is not None:
+            fail_abandoned(Writing(connection), connection, study_id, mark, retry)
         if base is None or mark is None:
             last_id, floating = reading.last_trial_id(connection, study_id), []
         else:
@@ -100,6 +104,10 @@ class Ledger:
             others = {*mark["others"], *mark["floating"]}
             running = {i: n for i, n in running.items() if n < base or i in others}
         self._elsewhere = dict.fromkeys((*running, *self.waiting))
+        self._taken: dict[int, None] = {}  # trials of others that the job runs
+        if base is not None and mark is not None:
+            for identity in mark.get("taken", ()):
+                self.taken_up(identity)
 
     def write(
         self, connection: Connection, changes: Iterable[Change], *, carefully: bool = False
@@ -121,6 +129,7 @@ class Ledger:
         """Note that a rank of this job runs a trial that others have added."""
         self.waiting.pop(identity, None)
         self._elsewhere.pop(identity, None)
+        self._taken[identity] = None
 
     def poll(self, connection: Connection) -> tuple[bool, Outcome]:
         """Return whether others have added trials, and which of theirs are complete by now."""
@@ -206,6 +215,7 @@ class Ledger:
             "base": self.base,
             "last_id": self._last_id,
             "floating": self.numbering.floating,
+            "taken": list(self._taken),
             "others": [identity for identity in self._elsewhere if identity > self._first_id],
         }
         writing.mark(self.study_id, mark)
@@ -220,6 +230,7 @@ class Ledger:
             if change.state not in _UNFINISHED:
                 self._ids.pop(change.number, None)
                 self._elsewhere.pop(identity, None)
+                self._taken.pop(identity, None)
             if change.state == "COMPLETE" and change.values:
                 outcome.complete[identity] = change.values[0]
             elif change.state == "WAITING":
@@ -231,20 +242,6 @@ class Ledger:
         unknown = [identity for identity in settled if identity not in states]
         states = states | reading.states_of(connection, unknown)
         return {i: number for i, number in settled.items() if states.get(i) == "WAITING"}
-
-
-def _fail_abandoned(connection: Connection, study_id: int, mark: dict[str, Any] | None) -> None:
-    """Fail the trials that an earlier job has left running; others' are not touched."""
-    if mark is None:
-        return
-    running = reading.trials_in_state(connection, study_id, TrialState.RUNNING)
-    others = set(mark["floating"]) | set(mark["others"])
-    abandoned = [
-        identity
-        for identity, number in running.items()
-        if number >= mark["base"] and identity <= mark["last_id"] and identity not in others
-    ]
-    Writing(connection).fail(abandoned, datetime.now())
 
 
 def merged(changes: Iterable[Change]) -> dict[int | tuple[int], Change]:

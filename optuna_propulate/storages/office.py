@@ -75,6 +75,7 @@ def open_office(
     engine_kwargs: Mapping[str, Any],
     refresh_interval: float,
     commit_timeout: float,
+    retry: int,
     comm: MPI.Intracomm | None,
 ) -> Office:
     """Start a writer, or find the one that is there; collective if there is a communicator.
@@ -84,6 +85,7 @@ def open_office(
         engine_kwargs: As for ``sqlalchemy.create_engine``.
         refresh_interval: How often the writer looks for trials of others, in seconds.
         commit_timeout: For how long it only tries again when the database cannot be written.
+        retry: How often a trial that a killed job has left running is run again.
         comm: The ranks that share it.
 
     Raises:
@@ -96,13 +98,13 @@ def open_office(
             "An SQLite database in memory cannot be shared with the process that writes; give "
             "a file, or no storage at all to keep the study in memory."
         )
+    options = refresh_interval, commit_timeout, retry
     if comm is not None and comm.size > 1:
-        times = refresh_interval, commit_timeout
-        return _shared_office(url, engine_kwargs, *times, Job(comm, comm_timeout()))
-    key = json.dumps([os.getpid(), url, dict(engine_kwargs), refresh_interval, commit_timeout])
+        return _shared_office(url, engine_kwargs, *options, Job(comm, comm_timeout()))
+    key = json.dumps([os.getpid(), url, dict(engine_kwargs), *options])
     office = _offices.get(key)
     if office is None:
-        process = WriterProcess(url, engine_kwargs, refresh_interval, commit_timeout)
+        process = WriterProcess(url, engine_kwargs, *options)
         office = Office(process.addresses[0], process.token, LocalCounters(), process)
         _offices[key] = office
     return office
@@ -113,9 +115,10 @@ def _shared_office(
     engine_kwargs: Mapping[str, Any],
     refresh_interval: float,
     commit_timeout: float,
+    retry: int,
     job: Job,
 ) -> Office:
-    job.agree(refresh_interval=refresh_interval, commit_timeout=commit_timeout)
+    job.agree(refresh_interval=refresh_interval, commit_timeout=commit_timeout, retry=retry)
     try:
         job.agree(url=_digest(url))
     except ValueError:
@@ -125,8 +128,8 @@ def _shared_office(
     started: list[WriterProcess] = []
 
     def start() -> tuple[list[Any], str]:
-        times = refresh_interval, commit_timeout
-        started.append(WriterProcess(url, engine_kwargs, *times, beyond=beyond))
+        options = refresh_interval, commit_timeout, retry
+        started.append(WriterProcess(url, engine_kwargs, *options, beyond=beyond))
         return started[0].addresses, started[0].token
 
     addresses, token = job.from_root(start)

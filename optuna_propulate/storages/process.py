@@ -42,6 +42,7 @@ class WriterProcess:
         refresh_interval: How often it looks for trials of others, in seconds.
         commit_timeout: For how long it only tries again when the database cannot be written,
             before it keeps what it was told in a file, in seconds.
+        retry: How often a trial that a killed job has left running is run again.
         beyond: Whether ranks on other nodes connect to it.
 
     Attributes:
@@ -58,6 +59,7 @@ class WriterProcess:
         engine_kwargs: Mapping[str, Any] | None,
         refresh_interval: float,
         commit_timeout: float = 60.0,
+        retry: int = 0,
         *,
         beyond: bool = False,
     ) -> None:
@@ -67,6 +69,7 @@ class WriterProcess:
             "engine_kwargs": dict(engine_kwargs or {}),
             "refresh_interval": refresh_interval,
             "commit_timeout": commit_timeout,
+            "retry": retry,
             "port": 0 if beyond else None,
             "token": self.token,
             "folder": _make_folder(),

@@ -337,7 +337,7 @@ def main() -> None:
     settings = json.loads(sys.stdin.readline())
     folder = Path(settings["folder"])
     try:
-        database = Database(settings["url"], settings["engine_kwargs"])
+        database = Database(settings["url"], settings["engine_kwargs"], settings["retry"])
         listeners, addresses = listen(folder, settings["port"])
     except Exception as error:  # whatever it is, it is raised in the process that waits for it
         _say({"error": [type(error).__name__, str(error)]})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 import pytest
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 
 
@@ -162,6 +163,44 @@ def test_a_job_goes_on_with_other_ranks_and_islands(mpiexec: Callable, tmp_path:
         key=lambda trial: (trial.value, trial.number),
     )
     assert set(outcome.ranks[0]["pool"]) == {trial.number for trial in best[:6]}
+
+
+RETRY = """
+import os, signal, optuna, optuna_propulate
+storage = optuna_propulate.BatchedRDBStorage({url!r}, retry=2)
+study = optuna_propulate.create_study(storage, study_name="s", load_if_exists=True)
+if len(study.trials) == 0:
+    study.enqueue_trial({{"x": 0.75}})
+
+def objective(trial):
+    x = trial.suggest_float("x", 0, 1)
+    if x == 0.75:
+        storage.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+study.optimize(objective, n_trials=3)
+"""
+
+
+def test_a_trial_is_run_again_as_often_as_asked_for_with_its_parameters(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    command = [sys.executable, "-c", RETRY.format(url=url)]
+    statuses = []
+    for _ in range(4):
+        process = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        statuses.append(process.returncode)
+        wait_until_gone(tmp_path)
+    assert statuses == [-9, -9, -9, 0]
+    trials = optuna.load_study(study_name="s", storage=url).trials
+    killed = [trial for trial in trials if trial.params["x"] == 0.75]
+    assert [trial.state for trial in killed] == [TrialState.FAIL] * 3
+    assert {trial.state for trial in trials if trial not in killed} == {TrialState.COMPLETE}
+    histories = [RetryHeartbeatStaleTrialCallback.retry_history(trial) for trial in killed]
+    numbers = [trial.number for trial in killed]
+    assert histories == [numbers[:n] for n in range(3)]
 
 
 def test_one_process_goes_on_where_many_ranks_were_killed(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from optuna.trial import create_trial
 
 from optuna_propulate import BatchedRDBStorage
+from optuna_propulate.storages import outbox
 from optuna_propulate.storages.rdb import parse_url
 from optuna_propulate.storages.rdb import shown
 
@@ -30,6 +31,31 @@ def storage(tmp_path: Path) -> Iterator[BatchedRDBStorage]:
     storage = BatchedRDBStorage(f"sqlite:///{tmp_path}/study.db", refresh_interval=0.2)
     yield storage
     storage.close()
+
+
+def test_a_trial_waits_a_bounded_time_for_a_database_that_does_not_keep_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, options = f"sqlite:///{tmp_path}/study.db", {"connect_args": {"timeout": 0.1}}
+    storage = BatchedRDBStorage(url, commit_timeout=1.0, engine_kwargs=options)
+    study = optuna.create_study(storage=storage, study_name="s")
+    study.optimize(lambda trial: 0.0, n_trials=1)
+    storage.flush()
+    monkeypatch.setattr(outbox, "BACKLOG_BYTES", 1)
+    lock = sqlite3.connect(tmp_path / "study.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    study.tell(study.ask(), 1.0)
+    storage.flush()  # in vain
+    optuna.logging.enable_propagation()
+    begun = time.monotonic()
+    trial = study.ask()
+    assert time.monotonic() - begun > 0.9
+    optuna.logging.disable_propagation()
+    assert "The database does not keep up" in caplog.text
+    lock.execute("ROLLBACK")
+    study.tell(trial, 2.0)
+    storage.close()
+    assert [trial.value for trial in _plain(storage).trials] == [0.0, 1.0, 2.0]
 
 
 def _plain(storage: BatchedRDBStorage) -> optuna.Study:

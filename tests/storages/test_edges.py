@@ -14,6 +14,7 @@ import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
+from optuna.trial import TrialState
 from optuna.trial import create_trial
 from storages.test_cache import others  # noqa: F401
 from storages.test_writer import ANSWER_TO_LIST
@@ -88,6 +89,26 @@ def test_a_number_that_was_claimed_survives_a_trial_that_is_refused(postgresql: 
     assert "refused" in [kind for kind, *_ in news]
     trials = plain.get_all_trials(study_id)
     assert sorted((trial.number, trial.value) for trial in trials) == [(0, 0.5), (1, None)]
+
+
+def test_what_others_wrote_about_a_row_that_kept_a_number_free_stays(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    plain = RDBStorage(url)
+    study_id = plain.create_new_study([StudyDirection.MINIMIZE])
+    database = Database(url, None)
+    base, place = database.call("begin", [study_id, None, None])[0][:2]
+    now = utc(datetime.now())
+    database.write(study_id, base, place, [Change(1, None, "RUNNING", now, None)])
+    identity = plain.get_trial_id_from_study_id_trial_number(study_id, 0)
+    plain.set_trial_user_attr(identity, "note", "mine")
+    plain.set_trial_user_attr(identity, "island", 7)
+    user = {"island": "0", "worker": "1"}
+    told = Change(0, None, "COMPLETE", now, now, values=[0.5], user=user)
+    database.write(study_id, base, place, [told, Change(1, None, "FAIL", now, now)])
+    database.close()
+    first, second = plain.get_all_trials(study_id)
+    assert (first.value, second.state) == (0.5, TrialState.FAIL)
+    assert first.user_attrs == {"note": "mine", "island": 0, "worker": 1}
 
 
 # test_engine.py
