@@ -28,6 +28,7 @@ import json
 import secrets
 import socket
 import struct
+import time
 from dataclasses import dataclass
 from dataclasses import field
 from datetime import datetime
@@ -189,17 +190,17 @@ class _Clock:
     """Remembers by how much local time is ahead of UTC; it changes at full quarters of an hour."""
 
     def __init__(self) -> None:
-        self._known = (datetime.min, datetime.min, timedelta())
+        self._known = (datetime.min, datetime.min, timedelta(), time.tzname)
 
     def offset(self, local: datetime) -> timedelta:
         """Return by how much a naive local time is ahead of UTC."""
-        begin, end, offset = self._known
-        if begin <= local < end and not local.fold:
+        begin, end, offset, zone = self._known
+        if begin <= local < end and not local.fold and zone is time.tzname:  # new after tzset
             return offset
         offset = local - local.astimezone(timezone.utc).replace(tzinfo=None)
         if not local.fold:
             begin = local.replace(minute=local.minute // 15 * 15, second=0, microsecond=0)
-            self._known = (begin, begin + timedelta(minutes=15), offset)
+            self._known = (begin, begin + timedelta(minutes=15), offset, time.tzname)
         return offset
 
 
