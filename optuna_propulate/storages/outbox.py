@@ -201,7 +201,7 @@ class Outbox:
         elif kind == "spilled":
             self._warn(
                 f"What cannot be written goes to {message[1]} as well; should the job end before "
-                "the database is back, optuna_propulate.storages.spill.import_trials puts it in."
+                "the database is back, `optuna-propulate import` puts it in."
             )
         elif kind == "refused":
             _logger.error(f"The database does not take {message[1]}")

@@ -60,7 +60,9 @@ def test_what_was_kept_in_a_file_is_imported_once(tmp_path: Path) -> None:
     (path,) = tmp_path.glob("*.jsonl")
     assert str(path) in process.stderr
 
-    assert import_trials(path, url) == 30
+    command = [sys.executable, "-m", "optuna_propulate", "import", str(path), "--storage", url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "30 trials were put into the database.\n"
     assert import_trials(path, url) == 0
     trials = optuna.load_study(study_name="s", storage=url).trials
     assert [trial.number for trial in trials] == list(range(51))

@@ -1,0 +1,7 @@
+"""``python -m optuna_propulate``: the command line."""
+
+from optuna_propulate.cli import main
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The command line, as a process of its own and under mpirun."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import optuna
+import pytest
+
+from optuna_propulate.cli import Lines
+from optuna_propulate.cli import load_objective
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+OBJECTIVE = (
+    "from helper import square\ndef objective(t): return square(t.suggest_float('x', -5, 5))"
+)
+RUN = ["run", "tune.py:objective", "--study-name", "s"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tune.py").write_text(OBJECTIVE)
+    (tmp_path / "helper.py").write_text("def square(x): return x * x")
+    return tmp_path
+
+
+def _call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "optuna_propulate", *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=90, check=False
+    )
+
+
+def _trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
+    url = f"sqlite:///{folder}/optuna_propulate.db"
+    return optuna.load_study(study_name="s", storage=url).trials
+
+
+def test_a_search_is_run_gone_on_with_and_summarised(folder: Path) -> None:
+    for n_trials in (20, 40):
+        options = ["--n-trials", "20", "--seed", "1", "--sampler-option", "population_size=4"]
+        done = _call(folder, *RUN, *options)
+        assert done.returncode == 0, done.stderr
+        assert f"study s: {n_trials} trials ({n_trials} complete)" in done.stdout
+    assert len(_trials(folder)) == 40
+    shown = _call(folder, "summary", "--top", "2")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.count("'x'") == 2
+    assert "trials/s" in shown.stdout
+    drawn = _call(folder, "plot", "--output", "islands.html")
+    assert drawn.returncode == 0, drawn.stderr
+    assert "plotly" in (folder / "islands.html").read_text()
+
+
+def test_ranks_search_together(folder: Path, mpiexec: Callable) -> None:
+    arguments = [*RUN, "--n-trials", "60", "--islands", "[1, 1]", "--topology", "ring"]
+    outcome = mpiexec(f"from optuna_propulate.cli import main\nmain({arguments!r})", 2)
+    assert outcome.status == 0, outcome.stderr
+    trials = _trials(folder)
+    assert len(trials) == 60
+    assert {trial.user_attrs["island"] for trial in trials} <= {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "reason"),
+    [
+        ([*RUN], 2, "give --n-trials, --timeout or both"),
+        (["run", "tune.py:nothing", "--n-trials", "1"], 2, "tune.py has no function nothing"),
+        (["run", "other.py:f", "--n-trials", "1"], 2, "there is no file other.py"),
+        (["run", "tune", "--n-trials", "1"], 2, "neither FILE.py:function nor"),
+        ([*RUN, "--n-trials", "1", "--topology", "cube"], 2, "topology"),
+        ([*RUN, "--n-trials", "1", "--sampler-option", "a"], 2, "KEY=VALUE"),
+        ([*RUN, "--n-trials", "1", "--sampler-option", "a=1"], 2, "unexpected keyword"),
+        (["summary", "--study-name", "none"], 1, "Record does not exist"),
+        (["import", "none.jsonl"], 1, "none.jsonl"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    folder: Path, arguments: list[str], status: int, reason: str
+) -> None:
+    done = _call(folder, *arguments)
+    assert done.returncode == status
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("optuna-propulate: ")
+    assert reason in line
+
+
+def test_a_function_of_a_module_is_found(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    function = load_objective("helper:square")
+    assert function(3) == 9  # type: ignore[arg-type]
+
+
+def test_lines_say_how_far_the_search_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("optuna_propulate.cli._LINE_EVERY", 0.0)
+    study = optuna.create_study()
+    study.optimize(lambda trial: 4.0 - trial.number, n_trials=3, callbacks=[Lines(0)])
+    lines = capsys.readouterr().err.splitlines()
+    shown = [line for line in lines if "trials/s" in line]
+    assert [line.rpartition(",")[0] for line in shown] == [
+        f"{n} trials, best value {5 - n}" for n in (1, 2, 3)
+    ]
