@@ -36,6 +36,7 @@ def storage(tmp_path: Path) -> Iterator[BatchedRDBStorage]:
 def test_a_trial_waits_a_bounded_time_for_a_database_that_does_not_keep_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where what cannot be written is kept
     url, options = f"sqlite:///{tmp_path}/study.db", {"connect_args": {"timeout": 0.1}}
     storage = BatchedRDBStorage(url, commit_timeout=1.0, engine_kwargs=options)
     study = optuna.create_study(storage=storage, study_name="s")
