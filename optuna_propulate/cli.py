@@ -23,6 +23,7 @@ from optuna_propulate.exchange.launcher import communicator
 from optuna_propulate.islands.history import summarize
 from optuna_propulate.islands.migration import Pollination
 from optuna_propulate.sampler import PropulateSampler
+from optuna_propulate.storages.rdb import open_rdb
 from optuna_propulate.storages.spill import import_trials
 from optuna_propulate.study import DEFAULT_STORAGE
 from optuna_propulate.study import create_study
@@ -53,6 +54,7 @@ exit status:
   2        the command line is not right
   128 + n  signal n ended the search in order, with everything committed (143: SIGTERM)
 """
+_MISTAKES = (ImportError, KeyError, OSError, TypeError, ValueError, OptunaError)
 _LINE_EVERY = 10.0  # in seconds, where the standard error is no terminal
 
 
@@ -66,14 +68,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(given: argparse.Namespace) -> None:
     if given.n_trials is None and given.timeout is None:
         _refuse("give --n-trials, --timeout or both, else the search never ends")
-    objective = _checked(lambda: load_objective(given.objective))
+    objective = _checked(lambda: load_objective(given.objective), (ImportError,))
     sampler = _checked(lambda: _sampler(given))
-    study = create_study(
-        given.storage,
-        study_name=given.study_name,
-        direction=given.direction,
-        sampler=sampler,
-        load_if_exists=given.study_name is not None,
+    study = _checked(
+        lambda: create_study(
+            given.storage,
+            study_name=given.study_name,
+            direction=given.direction,
+            sampler=sampler,
+            load_if_exists=given.study_name is not None,
+        ),
+        (OptunaError, ValueError),  # which every rank raises; another error has to end them all
+        status=1,
     )
     comm = communicator(None)
     is_root = comm is None or comm.rank == 0
@@ -82,7 +88,7 @@ def _run(given: argparse.Namespace) -> None:
         objective,
         n_trials=given.n_trials,
         timeout=given.timeout,
-        callbacks=[Lines(len(all_trials(study)))] if is_root and not is_terminal else None,
+        callbacks=[Lines()] if is_root and not is_terminal else None,
         show_progress_bar=is_terminal,
         stop_grace=given.stop_grace,
     )
@@ -116,12 +122,11 @@ def load_objective(place: str) -> Objective:
             working folder first, and what a file imports in the file's own.
 
     Raises:
-        ImportError: If there is no such file or module.
-        ValueError: If there is no such function.
+        ImportError: If there is no such file, module or function.
     """
     source, _, name = place.rpartition(":")
     if not source or not name:
-        raise ValueError(f"{place!r} is neither FILE.py:function nor package.module:function")
+        raise ImportError(f"{place!r} is neither FILE.py:function nor package.module:function")
     if source.endswith(".py"):
         path = Path(source)
         spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -136,27 +141,27 @@ def load_objective(place: str) -> Objective:
         module = importlib.import_module(source)
     function = getattr(module, name, None)
     if not callable(function):
-        raise ValueError(f"{source} has no function {name}")
+        raise ImportError(f"{source} has no function {name}")
     return cast("Objective", function)
 
 
 class Lines:
     """Prints, now and then, how far the search is: a callback for where there is no terminal.
 
-    Args:
-        n_before: How many trials the study had when the search began.
+    It counts by trial numbers, from the first trial that it sees: nothing is read for that.
     """
 
-    def __init__(self, n_before: int) -> None:
-        self._n_before = n_before
+    def __init__(self) -> None:
+        self._first: int | None = None
         self._begun = self._printed = time.monotonic()
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._first = trial.number if self._first is None else self._first
         now = time.monotonic()
         if now < self._printed + _LINE_EVERY:
             return
         self._printed = now
-        n = trial.number + 1 - self._n_before
+        n = trial.number + 1 - self._first
         rate = n / (now - self._begun)
         try:
             best = f"best value {study.best_value:g}"
@@ -206,16 +211,19 @@ def _value(text: str) -> Any:
 
 
 def _loaded(given: argparse.Namespace) -> optuna.Study:
-    return _checked(
-        lambda: optuna.load_study(study_name=given.study_name, storage=given.storage), status=1
-    )
+    def load() -> optuna.Study:
+        return optuna.load_study(study_name=given.study_name, storage=open_rdb(given.storage))
+
+    return _checked(load, status=1)
 
 
-def _checked(step: Callable[[], T], status: int = 2) -> T:
-    """Return what a step returns; if it raises, say why in one line, and end."""
+def _checked(
+    step: Callable[[], T], kinds: tuple[type[Exception], ...] = _MISTAKES, *, status: int = 2
+) -> T:
+    """Return what a step returns; if it raises one of these, say why in one line, and end."""
     try:
         return step()
-    except (ImportError, KeyError, OSError, TypeError, ValueError, OptunaError) as error:
+    except kinds as error:
         reason = error.args[0] if isinstance(error, KeyError) and error.args else error
         _refuse(str(reason), status)
         raise

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 OBJECTIVE = (
     "from helper import square\ndef objective(t): return square(t.suggest_float('x', -5, 5))"
 )
+SECRET = "postgresq:/me:s3cret@host"
 RUN = ["run", "tune.py:objective", "--study-name", "s"]
 
 
@@ -79,6 +80,8 @@ def test_ranks_search_together(folder: Path, mpiexec: Callable) -> None:
         ([*RUN, "--n-trials", "1", "--sampler-option", "a=1"], 2, "unexpected keyword"),
         (["summary", "--study-name", "none"], 1, "Record does not exist"),
         (["import", "none.jsonl"], 1, "none.jsonl"),
+        (["summary", "--storage", SECRET], 1, "cannot be parsed"),
+        ([*RUN, "--n-trials", "1", "--storage", SECRET], 1, "cannot be parsed"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
@@ -89,6 +92,7 @@ def test_what_is_wrong_is_said_in_one_line(
     (line,) = done.stderr.splitlines()
     assert line.startswith("optuna-propulate: ")
     assert reason in line
+    assert "s3cret" not in line
 
 
 def test_a_function_of_a_module_is_found(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -103,7 +107,7 @@ def test_lines_say_how_far_the_search_is(
 ) -> None:
     monkeypatch.setattr("optuna_propulate.cli._LINE_EVERY", 0.0)
     study = optuna.create_study()
-    study.optimize(lambda trial: 4.0 - trial.number, n_trials=3, callbacks=[Lines(0)])
+    study.optimize(lambda trial: 4.0 - trial.number, n_trials=3, callbacks=[Lines()])
     lines = capsys.readouterr().err.splitlines()
     shown = [line for line in lines if "trials/s" in line]
     assert [line.rpartition(",")[0] for line in shown] == [
