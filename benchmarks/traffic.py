@@ -1,8 +1,10 @@
 """Messages between workers per trial, as they tell what matters and as they tell every birth.
 
 Workers are simulated on a virtual clock: evaluations take about a second (log-normal), messages
-about a millisecond (exponential). "Matters" is what the package does: an individual that cannot
-enter the breeding pool stays with its owner; "all" tells every mate of every birth at once. Then
+about a millisecond (exponential). "Matters" are the package's events: an individual that cannot
+enter the breeding pool stays with its owner; "all" tells every mate of every birth at once.
+"Learn" is what the package sends in all: its events, and births that operators learn from, told
+in ever larger groups. Then
 the fan-out of a large island, simulated likewise, and what it costs its sender and its receivers,
 measured between two MPI ranks::
 
@@ -45,9 +47,10 @@ from optuna_propulate.islands import Migration
 from optuna_propulate.islands import Pollination
 from optuna_propulate.islands import resolve_topology
 from optuna_propulate.islands import settle_workers
+from optuna_propulate.islands.simulation import over
 from optuna_propulate.islands.simulation import simulate
 from optuna_propulate.islands.simulation import worker_streams
-from optuna_propulate.operators import default_operator
+from optuna_propulate.operators import crossover_and_mutation
 from optuna_propulate.population import Population
 
 
@@ -86,12 +89,19 @@ class Metered:
         self.n_bytes += n_receivers * len(encode(message))
 
 
-class WhatMatters(Island):
+class AsItIs(Island):
     """An island as the package has it, its messages counted."""
 
     def __init__(self, *, exchange: Exchange, **arguments: Any) -> None:
         self.meter = Metered(exchange)
         super().__init__(exchange=self.meter, **arguments)
+
+
+class WhatMatters(AsItIs):
+    """An island whose workers tell each other of events only, not of births to learn from."""
+
+    def _announce(self, individual: Individual) -> None:
+        pass
 
 
 class EveryBirth(WhatMatters):
@@ -130,8 +140,8 @@ class Problem:
     def space(self) -> dict[str, FloatDistribution]:
         return {f"x{i}": FloatDistribution(-5.12, 5.12) for i in range(self.n_parameters)}
 
-    def __call__(self, genes: Mapping[str, Gene]) -> float:
-        return sum(self.term(gene.value) for gene in genes.values())
+    def __call__(self, values: Mapping[str, float]) -> float:
+        return sum(self.term(value) for value in values.values())
 
 
 SPHERE = Problem("sphere, 2", 2, lambda x: x * x)
@@ -168,7 +178,7 @@ class Traffic:
 
 
 def run(
-    layout: Layout, problem: Problem, island_type: type[WhatMatters], n_trials: int, seed: int
+    layout: Layout, problem: Problem, island_type: type[AsItIs], n_trials: int, seed: int
 ) -> Traffic:
     """Simulate a search, and return its traffic."""
     durations, delays = _times(seed)
@@ -176,10 +186,9 @@ def run(
     finished = simulate(
         archipelago,
         n_trials=n_trials,
-        space=problem.space,
-        objective=problem,
-        duration=lambda worker: next(durations),
-        breed=default_operator(layout.population_size),
+        objective=over(problem.space, problem),
+        duration=lambda worker, genes: next(durations),
+        breed=crossover_and_mutation(layout.population_size),
         topology=resolve_topology("fully_connected", layout.n_islands),
         migration=layout.policy,
         population_size=layout.population_size,
@@ -187,7 +196,7 @@ def run(
         delay=lambda sender, receiver: next(delays),
         island_type=island_type,
     )
-    meters = [view.meter for view in finished.islands if isinstance(view, WhatMatters)]
+    meters = [view.meter for view in finished.islands if isinstance(view, AsItIs)]
     return Traffic(
         sum(meter.n_messages for meter in meters) / n_trials,
         sum(meter.n_bytes for meter in meters) / n_trials,
@@ -221,20 +230,23 @@ def compare(
     rows: Sequence[tuple[Problem, Layout]], n_trials: int, seed: int
 ) -> list[tuple[Traffic, Traffic]]:
     """Print a row for each problem and layout as it is measured; return what was."""
-    print(f"{'':50}{'messages per trial':>20}{'bytes per trial':>18}  pools")
+    print(f"{'':50}{'messages per trial':>28}{'bytes per trial':>18}  pools")
     print(
         f"{'problem':14}{'workers':>7}{'islands':>8}{'pool':>6}  {'policy':11}"
-        f"{'matters':>8}{'all':>8}{'saved':>6}{'matters':>9}{'all':>9}  agree"
+        f"{'learn':>8}{'matters':>8}{'all':>8}{'saved':>6}{'matters':>9}{'all':>9}  agree"
     )
     measured = []
     for problem, layout in rows:
-        little, much = (
-            run(layout, problem, kind, n_trials, seed) for kind in (WhatMatters, EveryBirth)
+        whole, little, much = (
+            run(layout, problem, kind, n_trials, seed)
+            for kind in (AsItIs, WhatMatters, EveryBirth)
         )
+        agree = whole.agrees and little.agrees and much.agrees
         print(
-            f"{problem.name:14}{layout}{little.messages:8.2f}{much.messages:8.2f}"
+            f"{problem.name:14}{layout}{whole.messages:8.2f}"
+            f"{little.messages:8.2f}{much.messages:8.2f}"
             f"{_saved(little, much):>6}{little.n_bytes:9,.0f}{much.n_bytes:9,.0f}"
-            f"  {'yes' if little.agrees and much.agrees else 'NO'}",
+            f"  {'yes' if agree else 'NO'}",
             flush=True,
         )
         measured.append((little, much))
@@ -254,7 +266,8 @@ def individuals(problem: Problem, n: int, seed: int) -> list[Individual]:
             name: Gene(float(rng.uniform(there.low, there.high)), there)
             for name, there in problem.space.items()
         }
-        born.append(Individual(genes, problem(genes), number, worker=number % 1000))
+        loss = problem({name: gene.value for name, gene in genes.items()})
+        born.append(Individual(genes, loss, number, worker=number % 1000))
     return born
 
 

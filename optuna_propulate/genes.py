@@ -8,6 +8,7 @@ that lies in the distribution to the last bit.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from typing import Any
@@ -20,6 +21,8 @@ from optuna.distributions import IntDistribution
 if TYPE_CHECKING:
     import numpy as np
     from optuna.distributions import BaseDistribution
+
+_LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,16 @@ class Gene:
 def is_ordered(distribution: BaseDistribution) -> bool:
     """Tell whether a step has a meaning: true for floats and integers, false for categories."""
     return isinstance(distribution, (FloatDistribution, IntDistribution))
+
+
+def n_values(distribution: BaseDistribution) -> int:
+    """Return how many values a discrete distribution has; 0 for a continuous one."""
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
+    if distribution.step is None:
+        return 0
+    return round((distribution.high - distribution.low) / distribution.step) + 1
 
 
 def to_unit(value: Any, distribution: BaseDistribution) -> float:
@@ -97,17 +110,22 @@ def from_unit(unit: float, distribution: BaseDistribution) -> Any:
     position = low * (1.0 - unit) + high * unit
     if isinstance(distribution, IntDistribution):
         if distribution.log:
-            nearest = round(math.exp(position))
+            nearest = round(_exp(position))
         else:
-            n_values = (distribution.high - distribution.low) // distribution.step + 1
-            nearest = distribution.low + _bin(unit, n_values) * distribution.step
+            n_bins = (distribution.high - distribution.low) // distribution.step + 1
+            nearest = distribution.low + _bin(unit, n_bins) * distribution.step
         return min(max(nearest, distribution.low), distribution.high)
     assert isinstance(distribution, FloatDistribution)
     if distribution.log:
-        position = math.exp(position)
+        position = _exp(position)
     elif distribution.step is not None:
         position = distribution.low + _bin(unit, round(high)) * distribution.step
     return min(max(position, distribution.low), distribution.high)
+
+
+def _exp(position: float) -> float:
+    """Return the exponential; that of the largest float's logarithm, rounded up, overflows."""
+    return math.exp(min(position, _LARGEST_EXPONENT))
 
 
 def _bounds(distribution: BaseDistribution) -> tuple[float, float]:

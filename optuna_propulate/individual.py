@@ -5,11 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
+
+import numpy as np
+
+from optuna_propulate.genes import to_unit
 
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from optuna_propulate.genes import Gene
 
@@ -22,6 +30,9 @@ UNNUMBERED = -1
 NO_WORKER = -1
 """The worker of an individual that no worker of ours evaluated."""
 
+NO_CHOICE = -1
+"""The choice of a trial whose operators were not chosen among several."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
@@ -31,15 +42,22 @@ class Lineage:
         operators: The names of the operators that changed something, in order.
         parents: The trial numbers of the parents; empty for a random individual.
         homes: The island of each parent, in the order of ``parents``.
+        strategy: The settings that operators drew for this trial, such as a step's width, by
+            name; what the next ones draw follows those that succeeded.
+        choice: Which of the operators that ``CreditChoice`` chooses among made the trial.
     """
 
     operators: tuple[str, ...] = ()
     parents: tuple[int, ...] = ()
     homes: tuple[int, ...] = ()
+    strategy: Mapping[str, float] = field(default_factory=dict)
+    choice: int = NO_CHOICE
 
-    def then(self, operator: str) -> Lineage:
+    def then(self, operator: str, **strategy: float) -> Lineage:
         """Return the lineage after one more operator."""
-        return Lineage((*self.operators, operator), self.parents, self.homes)
+        return replace(
+            self, operators=(*self.operators, operator), strategy={**self.strategy, **strategy}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +72,8 @@ class Individual:
         worker: The worker that evaluated it; ``NO_WORKER`` if none of ours did.
         generation: 0 for a random individual, else one more than the latest of its parents.
         violation: The sum of the constraint values above 0; 0 for a feasible trial.
-        lineage: Where it comes from; empty once it is a trial, since the study records it.
+        lineage: Where it comes from. Of one that another worker told of, the first parent at
+            most is known, and no home; the study records the rest.
     """
 
     genes: Mapping[str, Gene]
@@ -65,6 +84,19 @@ class Individual:
     generation: int = 0
     violation: float = 0.0
     lineage: Lineage = field(default_factory=Lineage)
+    _place: tuple[tuple[str, ...], NDArray[np.float64]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the genes, sorted; as a rule the same object where they are equal."""
+        return self._located()[0]
+
+    @property
+    def units(self) -> NDArray[np.float64]:
+        """The genes' places in the unit interval, in the order of ``names``."""
+        return self._located()[1]
 
     @property
     def rank_key(self) -> RankKey:
@@ -76,3 +108,19 @@ class Individual:
             Deb, An efficient constraint handling method for genetic algorithms, 2000.
         """
         return (self.violation, self.loss, self.number, self.worker)
+
+    def _located(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        if self._place is None:
+            names = _the_same(tuple(sorted(self.genes)))
+            genes = [self.genes[name] for name in names]
+            units = np.array([to_unit(gene.value, gene.distribution) for gene in genes])
+            units.flags.writeable = False
+            object.__setattr__(self, "_place", (names, units))
+            return names, units
+        return self._place
+
+
+@lru_cache(maxsize=1024)
+def _the_same(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the first of equal names that this was called with."""
+    return names

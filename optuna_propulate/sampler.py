@@ -7,6 +7,7 @@ import os
 import threading
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from heapq import nsmallest
 from typing import TYPE_CHECKING
 from typing import Any
@@ -33,6 +34,7 @@ from optuna_propulate.genes import from_unit
 from optuna_propulate.islands import Island
 from optuna_propulate.islands import Migration
 from optuna_propulate.islands import Pollination
+from optuna_propulate.islands import default_population_size
 from optuna_propulate.islands import resolve_topology
 from optuna_propulate.islands import settle_workers
 from optuna_propulate.islands.archipelago import NODE
@@ -41,6 +43,7 @@ from optuna_propulate.islands.archipelago import settle_process
 from optuna_propulate.islands.history import migration_attributes
 from optuna_propulate.islands.history import residences
 from optuna_propulate.operators import WarmUp
+from optuna_propulate.operators import crossover_and_mutation
 from optuna_propulate.operators import default_operator
 from optuna_propulate.trials import STORAGE
 from optuna_propulate.trials import ForeignTrials
@@ -68,10 +71,10 @@ if TYPE_CHECKING:
     from optuna_propulate.islands.topology import Topology
     from optuna_propulate.operators import Operator
 
+_PENDING = 64  # how many of the trials under way the operators are told of
+
 ISLAND_VARIABLE = "OPTUNA_PROPULATE_ISLAND"
 """The environment variable that says which island a process without MPI lives on."""
-
-_SMALLEST_DEFAULT_POOL = 10
 
 
 @dataclass
@@ -97,15 +100,17 @@ class PropulateSampler(BaseSampler):
     Under MPI the constructor is collective over ``comm``: every rank builds its sampler.
 
     Args:
-        population_size: The size of the breeding pool, at least 2; ``None`` for twice the number
-            of workers on the island, but 10 or more. Trials are random until the pool is full.
-        crossover_probability: How likely two parents are crossed, in [0, 1].
+        population_size: The size of the breeding pool, at least 2; ``None`` for what
+            ``islands.default_population_size`` says.
+        crossover_probability: How likely two parents are crossed, in [0, 1]. This and the three
+            arguments after it ask for the operators of Propulate's paper,
+            ``operators.crossover_and_mutation``, in place of ``operators.default_operator``.
         mutation_probability: How likely each of the two mutations happens, in [0, 1].
         random_probability: How likely an offspring is replaced by a random one, in [0, 1].
         sigma_factor: The standard deviation of a mutation's step as a fraction of the range
             (the log-scaled range where the distribution is log-scaled), above 0.
         operators: A composed operator, called with the breeding pool once that is full; it takes
-            the place of the four arguments before it.
+            the place of the four arguments before it. Until then trials are random.
         islands: How many islands (sizes differ by one at most), the number of workers of each,
             which must add up, or ``"node"`` for one per compute node. Ranks are contiguous.
         topology: ``"fully_connected"``, ``"ring"``, ``"two_way_ring"``, ``"star"``, ``"torus"``,
@@ -136,10 +141,10 @@ class PropulateSampler(BaseSampler):
         self,
         *,
         population_size: int | None = None,
-        crossover_probability: float = 0.7,
-        mutation_probability: float = 0.4,
-        random_probability: float = 0.1,
-        sigma_factor: float = 0.05,
+        crossover_probability: float | None = None,
+        mutation_probability: float | None = None,
+        random_probability: float | None = None,
+        sigma_factor: float | None = None,
         operators: Operator | None = None,
         islands: int | Sequence[int] | str = 1,
         topology: Topology = "fully_connected",
@@ -169,28 +174,25 @@ class PropulateSampler(BaseSampler):
         self._topology = resolve_topology(topology, self._archipelago.n_islands)
         self._given_pool_size = population_size
         self._population_size = self._pool_size(self._worker)
-        self._breed = default_operator(
-            self._population_size,
-            crossover_probability=crossover_probability,
-            mutation_probability=mutation_probability,
-            random_probability=random_probability,
-            sigma_factor=sigma_factor,
-        )
-        if operators is not None:
-            if not callable(operators):
-                raise TypeError(f"operators must be an operator, but got {operators!r}.")
-            self._breed = WarmUp(self._population_size, operators)
+        settings = {
+            "crossover_probability": crossover_probability,
+            "mutation_probability": mutation_probability,
+            "random_probability": random_probability,
+            "sigma_factor": sigma_factor,
+        }
+        given = {name: value for name, value in settings.items() if value is not None}
+        self._breed = self._operator(operators, given)
         self._seed = seed
         self._rng = self._stream(seed, self._worker)
         self._prepare()
         if comm is not None:  # last, since a rank that raised before would leave the others alone
-            settings = {
+            shared = {
                 "islands": str(self._archipelago.sizes),
                 "topology": str(self._topology.tolist()),
                 "migration": f"{type(self._migration).__name__}({self._migration.probability})",
                 "population_size": str(population_size),
             }
-            transport = MpiTransport(comm, comm_timeout(), settings)
+            transport = MpiTransport(comm, comm_timeout(), shared)
             atexit.register(transport.leave)
             self._transport = transport
 
@@ -326,12 +328,14 @@ class PropulateSampler(BaseSampler):
             return
         with self._lock:
             known = self._state(study)
-            known.offspring.pop(trial_id(trial), None)
+            offspring = known.offspring.pop(trial_id(trial), None)
             attributes: dict[str, Any] = {}
             if state == TrialState.COMPLETE and values is not None:
                 individual = individual_of(
                     trial, study.direction, self._archipelago.n_islands, values[0]
                 )
+                if offspring is not None:
+                    individual = replace(individual, lineage=offspring.lineage)
                 departures = known.island.born(individual, self._rng)
                 attributes = migration_attributes(departures, self._migration)
             if isinstance(known.exchange, StorageExchange):
@@ -351,7 +355,7 @@ class PropulateSampler(BaseSampler):
                 known.foreign.asked(trial.number)
                 self._read(known, study, known.foreign.finished(study))
             known.island.take_in(self._rng)
-            offspring = known.island.breed(self._rng)
+            offspring = known.island.breed(self._rng, list(known.offspring.values())[-_PENDING:])
             known.offspring[trial_id(trial)] = offspring
             return offspring
 
@@ -409,11 +413,22 @@ class PropulateSampler(BaseSampler):
         n_islands = self._archipelago.n_islands
         return [individual_of(trial, study.direction, n_islands) for trial in complete(trials)]
 
+    def _operator(self, operators: Operator | None, given: dict[str, float]) -> Operator:
+        if operators is not None:
+            if not callable(operators):
+                raise TypeError(f"operators must be an operator, but got {operators!r}.")
+            return WarmUp(self._population_size, operators)
+        if given:
+            return crossover_and_mutation(self._population_size, **given)
+        return default_operator(self._population_size, n_workers=self._n_mates(self._worker))
+
+    def _n_mates(self, worker: int) -> int:
+        return self._archipelago.sizes[self._archipelago.island_of(worker)]
+
     def _pool_size(self, worker: int) -> int:
         if self._given_pool_size is not None:
             return self._given_pool_size
-        island = self._archipelago.island_of(worker)
-        return max(_SMALLEST_DEFAULT_POOL, 2 * self._archipelago.sizes[island])
+        return default_population_size(self._n_mates(worker))
 
     def _stream(self, seed: int | None, worker: int) -> np.random.Generator:
         """Return the worker's own child of the seed, as ``SeedSequence(seed).spawn`` gives it."""

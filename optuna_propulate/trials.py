@@ -18,8 +18,10 @@ from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import study_id
 from optuna_propulate._optuna_compat import trial_by_number
 from optuna_propulate.genes import Gene
+from optuna_propulate.individual import NO_CHOICE
 from optuna_propulate.individual import NO_WORKER
 from optuna_propulate.individual import Individual
+from optuna_propulate.individual import Lineage
 
 
 if TYPE_CHECKING:
@@ -63,8 +65,9 @@ def system_attributes(
         "parents": list(lineage.parents),
         "immigrant_homes": [home for home in lineage.homes if home != offspring.island],
     }
-    if exchange is not None:
+    if exchange is not None:  # who reads the study learns from it
         record["exchange"] = exchange
+        record["strategy"], record["choice"] = dict(lineage.strategy), lineage.choice
     return {LINEAGE: record}
 
 
@@ -142,7 +145,29 @@ def individual_of(
         worker=NO_WORKER if worker is None else worker,
         generation=_integer_attribute(trial, GENERATION) or 0,
         violation=sum(amount for amount in trial.constraints.values() if amount > 0.0),
+        lineage=_lineage_of(trial),
     )
+
+
+def _lineage_of(trial: FrozenTrial) -> Lineage:
+    """Return what the trial records for the operators; a record that is none is no lineage."""
+    record = trial.system_attrs.get(LINEAGE)
+    if not isinstance(record, dict):
+        return Lineage()
+    operators, parents, strategy = (
+        record.get(key) for key in ("operators", "parents", "strategy")
+    )
+    choice = record.get("choice", NO_CHOICE)
+    if not (
+        isinstance(operators, list)
+        and all(isinstance(operator, str) for operator in operators)
+        and _are_numbers(parents)
+        and isinstance(strategy, dict)
+        and all(isinstance(value, (int, float)) for value in strategy.values())
+        and type(choice) is int
+    ):
+        return Lineage()
+    return Lineage(tuple(operators), tuple(parents), strategy=strategy, choice=choice)
 
 
 def complete(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

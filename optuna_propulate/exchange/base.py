@@ -25,10 +25,13 @@ class News:
         added: The individuals that are active there and were not, or were not told of.
         removed: The keys of those that were told of before, and no longer count: they left,
             were replaced, or are nowhere near the breeding pool.
+        born: Individuals that were evaluated, good or bad, for the operators to learn from. Not
+            events: one that is active as well is among ``added``, some time.
     """
 
     added: tuple[Individual, ...] = ()
     removed: tuple[RankKey, ...] = ()
+    born: tuple[Individual, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
 from optuna_propulate.genes import Gene
 from optuna_propulate.individual import Individual
+from optuna_propulate.individual import Lineage
 
 
 if TYPE_CHECKING:
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 
 
 def encode(message: Message) -> bytes:
-    """Return a message as bytes; lineages stay at home, since the study records them."""
+    """Return a message as bytes; of a lineage, what operators learn from: the study has it all."""
     if isinstance(message, News):
-        content: Any = (tuple(map(_flat, message.added)), message.removed)
+        born = {id(individual): _flat(individual) for individual in message.born}
+        added = tuple(born.get(id(one)) or _flat(one) for one in message.added)  # pickled once
+        content: Any = (added, message.removed, tuple(born.values()))
     else:
         content = (tuple(map(_flat, message.individuals)),)
     return pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL)
@@ -34,12 +37,17 @@ def encode(message: Message) -> bytes:
 
 def decode(content: bytes | bytearray) -> Message:
     """Return the message that ``encode`` turned into bytes."""
-    individuals, *removed = pickle.loads(content)
-    restored = tuple(map(_individual, individuals))
-    return News(restored, *removed) if removed else Migrants(restored)
+    individuals, *others = pickle.loads(content)
+    if not others:
+        return Migrants(tuple(map(_individual, individuals)))
+    removed, flat = others
+    born = {id(one): _individual(one) for one in flat}
+    added = tuple(born.get(id(one)) or _individual(one) for one in individuals)
+    return News(added, removed, tuple(born.values()))
 
 
 def _flat(individual: Individual) -> tuple[Any, ...]:
+    lineage = individual.lineage
     genes = tuple(
         (name, gene.value, *_spec(gene.distribution)) for name, gene in individual.genes.items()
     )
@@ -51,12 +59,16 @@ def _flat(individual: Individual) -> tuple[Any, ...]:
         individual.worker,
         individual.generation,
         individual.violation,
+        (lineage.operators, lineage.parents[:1], dict(lineage.strategy), lineage.choice),
     )
 
 
 def _individual(flat: tuple[Any, ...]) -> Individual:
     genes = {name: Gene(value, _distribution(spec)) for name, value, *spec in flat[0]}
-    return Individual(genes, *flat[1:])
+    operators, parents, strategy, choice = flat[-1]
+    lineage = Lineage(operators, parents, strategy=strategy, choice=choice)
+    loss, number, island, worker, generation, violation = flat[1:-1]
+    return Individual(genes, loss, number, island, worker, generation, violation, lineage)
 
 
 def _spec(distribution: BaseDistribution) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ and ``propulate:migrations``, documented in ``islands.history``, is what it send
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -19,6 +20,7 @@ from optuna.trial import TrialState
 
 from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
+from optuna_propulate.individual import Lineage
 from optuna_propulate.trials import NEWS
 from optuna_propulate.trials import STORAGE
 from optuna_propulate.trials import exchange_of
@@ -83,6 +85,7 @@ class StorageExchange:
         for trial in trials:
             if exchange_of(trial) == STORAGE:
                 self._note(trial)
+                self._hear(study, trial)
                 telling.append(trial)
             elif trial.state == TrialState.COMPLETE:
                 individual = individual_of(trial, study.direction, self._n_islands)
@@ -108,8 +111,9 @@ class StorageExchange:
         return {NEWS: news}
 
     def publish(self, news: News) -> None:
-        """Keep the news for the next trial's attributes."""
-        self._outbox.append(news)
+        """Keep the news for the next trial's attributes; births can be read from the study."""
+        if news.added or news.removed:
+            self._outbox.append(news)
 
     def pick(self, island: int, rng: np.random.Generator) -> int | None:
         """Choose a worker by one of the island's latest trials; ``None`` if there is none."""
@@ -133,6 +137,11 @@ class StorageExchange:
         if island is not None and worker is not None:
             self._recent.setdefault(island, deque(maxlen=_RECENT)).append(worker)
 
+    def _hear(self, study: Study, trial: FrozenTrial) -> None:
+        if trial.state == TrialState.COMPLETE and island_of(trial) == self._island:
+            born = individual_of(trial, study.direction, self._n_islands)
+            self._inbox.append(News(born=(born,)))
+
     def _messages(self, study: Study, trial: FrozenTrial) -> list[Message]:
         def individuals(numbers: list[int]) -> tuple[Individual, ...]:
             return tuple(self._individual(study, number) for number in numbers)
@@ -145,8 +154,10 @@ class StorageExchange:
         for number, _, island, owner in migrations_after(trial)[2]:
             if island == self._island:
                 migrants = individuals([number])
+                newcomers = tuple(replace(migrant, lineage=Lineage()) for migrant in migrants)
                 here = owner == self.worker
-                messages.append(Migrants(migrants, told=True) if here else News(migrants))
+                told = Migrants(migrants, told=True) if here else News(migrants, (), newcomers)
+                messages.append(told)
         return messages
 
     def _individual(self, study: Study, number: int) -> Individual:

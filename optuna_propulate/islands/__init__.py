@@ -1,6 +1,7 @@
 """Islands: who lives where, who travels where, and one worker's view of it."""
 
 from optuna_propulate.islands.archipelago import Archipelago
+from optuna_propulate.islands.archipelago import default_population_size
 from optuna_propulate.islands.archipelago import settle_workers
 from optuna_propulate.islands.history import MigrationRecord
 from optuna_propulate.islands.history import migrations
@@ -18,6 +19,7 @@ __all__ = [
     "Migration",
     "MigrationRecord",
     "Pollination",
+    "default_population_size",
     "migrations",
     "resolve_topology",
     "settle_workers",

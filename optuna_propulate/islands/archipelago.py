@@ -107,6 +107,15 @@ def settle_process(
     return archipelago, int(given)
 
 
+def default_population_size(n_workers: int) -> int:
+    """Return the size of the breeding pool of an island with so many workers.
+
+    Args:
+        n_workers: How many workers the island has.
+    """
+    return max(20, n_workers // 2)
+
+
 def node_sizes(nodes: Sequence[int]) -> list[int]:
     """Return the sizes of the islands when each compute node is one.
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
 from optuna_propulate.individual import Individual
+from optuna_propulate.individual import Lineage
 from optuna_propulate.islands.holdings import Holdings
 from optuna_propulate.islands.migration import Migration
+from optuna_propulate.operators import Knowledge
 from optuna_propulate.population import Population
 
 
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
     from optuna_propulate.individual import RankKey
     from optuna_propulate.islands.migration import MigrationPolicy
     from optuna_propulate.operators import Operator
+
+
+_TOLD_AT_ONCE = 64  # births of a worker, each told at once; later ones in ever larger groups,
+# and on an island of more workers than this from the first, lest each hears of too many
+_LARGEST_GROUP = 16  # how many births one message tells of; of more, the latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,10 @@ class Island:
     best individual that some owner has not told of is worse than ``population_size`` others that
     it knows, and these are told already, or they would be better ones not told of.
 
+    Besides, a worker tells of its births and immigrants, good or bad, for the operators of its
+    mates to learn from: of the first at once, later of one in ever more, so that what this costs
+    fades away.
+
     Args:
         index: The island's number.
         worker: The worker whose view this is.
@@ -105,6 +116,9 @@ class Island:
         self._breed = breed
         self._migration = migration
         self._exchange = exchange
+        self._knowledge = Knowledge()
+        self._unannounced: deque[Individual] = deque(maxlen=_LARGEST_GROUP)
+        self._n_unannounced = 0
         self._known = Population()
         self._own = Holdings(population_size)
         self._joined = Population()
@@ -131,6 +145,8 @@ class Island:
         removed: list[RankKey] = []
         for message in self._exchange.receive():
             if isinstance(message, News):
+                for individual in message.born:
+                    self._hear(individual)
                 for individual in message.added:
                     self._known.add(individual)
                 for key in message.removed:
@@ -144,6 +160,7 @@ class Island:
 
         As nobody can give them up, the best ``population_size`` of them are all that it takes.
         """
+        self._hear(individual)
         for population in (self._joined, self._known):
             population.add(individual)
         if len(self._joined) > self._size:
@@ -154,13 +171,20 @@ class Island:
     def resume(self, individuals: Sequence[Individual]) -> None:
         """Own individuals of an earlier run."""
         for individual in individuals:
+            self._hear(individual)
             self._add(individual)
         self.tally.born += len(individuals)
         self._tell()
 
-    def breed(self, rng: np.random.Generator) -> Individual:
-        """Return an offspring of the breeding pool; one without genes if the pool is empty."""
-        children = self._breed(self.breeding_pool, rng)
+    def breed(self, rng: np.random.Generator, pending: Sequence[Individual] = ()) -> Individual:
+        """Return an offspring of the breeding pool; one without genes if the pool is empty.
+
+        Args:
+            rng: What the operators draw from.
+            pending: Offspring of this process that are being evaluated.
+        """
+        self._knowledge.pool, self._knowledge.pending = self.breeding_pool, pending
+        children = self._breed(self._knowledge, rng)
         child = children[0] if len(children) else Individual(genes={})
         return replace(child, island=self.index, worker=self.worker)
 
@@ -172,6 +196,8 @@ class Island:
         """
         self.take_in(rng)  # who is up to date tells less
         self.tally.born += 1
+        self._hear(individual)
+        self._announce(individual)
         self._add(individual)
         removed = self._make_room(rng)
         departures = self._depart(rng) if self._departs(rng) else []
@@ -185,6 +211,13 @@ class Island:
     def settle(self, rng: np.random.Generator) -> None:
         """Wait until every worker has finished and all messages have arrived, and take them in."""
         self._exchange.settle(lambda: self.take_in(rng))
+
+    def _hear(self, individual: Individual) -> None:
+        self._knowledge.hear(individual, self._known.rank(individual.rank_key))
+
+    def _announce(self, individual: Individual) -> None:
+        self._unannounced.append(individual)
+        self._n_unannounced += 1
 
     def _add(self, individual: Individual, *, told: bool = False) -> None:
         self._known.add(individual)
@@ -235,6 +268,10 @@ class Island:
                 self.tally.turned_away += 1
                 continue
             self.tally.arrived += 1
+            newcomer = replace(migrant, lineage=Lineage())  # no credit for what was bred elsewhere
+            self._hear(newcomer)
+            if not message.told:
+                self._announce(newcomer)
             self._add(migrant, told=message.told)
             if pollinated:
                 self._newcomers.append(key)
@@ -278,12 +315,17 @@ class Island:
                 break
             self._own.offer(reserve)
             added.append(reserve)
-        if not added and not removed:
+        n_heard = max(self.tally.born + self.tally.arrived, self._exchange.n_workers)
+        due = self._n_unannounced * _TOLD_AT_ONCE > n_heard
+        if not (added or removed or due):
             return
         while (last := self._own.worst_offered) is not None:
             if self._known.rank(last.rank_key) < 2 * self._size:
                 break
             self._own.withdraw(last)
             self._withdrawn.append(last.rank_key)
-        self._exchange.publish(News(tuple(added), (*removed, *self._withdrawn)))
+        born = tuple(self._unannounced)
+        self._exchange.publish(News(tuple(added), (*removed, *self._withdrawn), born))
         self._withdrawn.clear()
+        self._unannounced.clear()
+        self._n_unannounced = 0

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Mapping
     from collections.abc import Sequence
+    from typing import Any
 
     from numpy.typing import NDArray
     from optuna.distributions import BaseDistribution
@@ -30,6 +31,20 @@ if TYPE_CHECKING:
     from optuna_propulate.islands.island import Departure
     from optuna_propulate.islands.migration import MigrationPolicy
     from optuna_propulate.operators import Operator
+
+    Suggest = Callable[[str, BaseDistribution], Any]
+
+
+def over(
+    space: Mapping[str, BaseDistribution], loss: Callable[[Mapping[str, Any]], float]
+) -> Callable[[Suggest], float]:
+    """Return the objective that asks for all parameters of a fixed space.
+
+    Args:
+        space: The distribution of each parameter.
+        loss: Called with the values by name.
+    """
+    return lambda suggest: loss({name: suggest(name, space[name]) for name in space})
 
 
 def worker_streams(seed: int, n_workers: int) -> list[np.random.Generator]:
@@ -61,9 +76,8 @@ def simulate(
     archipelago: Archipelago,
     *,
     n_trials: int,
-    space: Mapping[str, BaseDistribution],
-    objective: Callable[[Mapping[str, Gene]], float],
-    duration: Callable[[int], float],
+    objective: Callable[[Suggest], float],
+    duration: Callable[[int, Mapping[str, Gene]], float],
     breed: Operator,
     topology: NDArray[np.int64],
     migration: MigrationPolicy,
@@ -79,9 +93,9 @@ def simulate(
     Args:
         archipelago: Who lives where; hundreds of workers are fine.
         n_trials: How many trials all workers together evaluate.
-        space: The distribution of each parameter.
-        objective: Called with the genes by name; returns the loss.
-        duration: Called with a worker; returns how long its next evaluation takes.
+        objective: Called with what maps a parameter's name and distribution to its value, as an
+            Optuna objective asks for them; returns the loss.
+        duration: Called with a worker and the genes; returns how long the evaluation takes.
         breed: Maps the breeding pool to offspring.
         topology: How many migrants go from island to island, shape ``(n_islands, n_islands)``.
         migration: Who migrates, and when.
@@ -111,32 +125,36 @@ def simulate(
         ],
     )
     under_way: list[tuple[float, int, Individual]] = []  # end, number, individual
-    n_started = 0
 
-    def start(worker: int) -> None:
-        nonlocal n_started
+    def start(worker: int, number: int) -> None:
         island, rng = run.islands[worker], streams[worker]
         island.take_in(rng)
         child = island.breed(rng)
-        genes = {
-            name: child.genes.get(name)
-            or Gene(from_unit(rng.random(), distribution), distribution)
-            for name, distribution in space.items()
-        }
-        end = network.now + duration(worker)
-        heapq.heappush(under_way, (end, n_started, replace(child, genes=genes, number=n_started)))
-        n_started += 1
+        genes: dict[str, Gene] = {}
 
-    for worker in range(min(n_workers, n_trials)):
-        start(worker)
+        def suggest(name: str, distribution: BaseDistribution) -> Any:
+            gene = child.genes.get(name)
+            if gene is None:
+                gene = Gene(from_unit(rng.random(), distribution), distribution)
+            genes[name] = gene
+            return gene.value
+
+        loss = objective(suggest)
+        end = network.now + duration(worker, genes)
+        born = replace(child, genes=genes, number=number, loss=loss)
+        heapq.heappush(under_way, (end, number, born))
+
+    n_started = min(n_workers, n_trials)
+    for worker in range(n_started):
+        start(worker, worker)
     while under_way:
-        network.now, _, child = heapq.heappop(under_way)
-        born = replace(child, loss=objective(child.genes))
+        network.now, _, born = heapq.heappop(under_way)
         run.births.append(born)
         departures = run.islands[born.worker].born(born, streams[born.worker])
         run.departures.extend((network.now, born.island, departure) for departure in departures)
         if n_started < n_trials:
-            start(born.worker)
+            start(born.worker, n_started)
+            n_started += 1
     for island, rng in zip(run.islands, streams, strict=True):
         island.settle(rng)
     return run

@@ -20,9 +20,17 @@ if TYPE_CHECKING:
     from optuna_propulate.genes import Gene
 
 
+SIGMA = "sigma"
+"""The width of an individual's steps in ``Lineage.strategy``; children inherit it."""
+
+
 @runtime_checkable
 class Operator(Protocol):
-    """Maps individuals to individuals; has settings, but no state."""
+    """Maps individuals to individuals; has settings, but no state.
+
+    The first operator is called with the ``Knowledge`` of its worker: a sequence of individuals,
+    the breeding pool, that also remembers for the operators what they need to learn.
+    """
 
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
@@ -65,14 +73,15 @@ class Pipeline:
 
 
 def offspring(
-    genes: Mapping[str, Gene], parents: Sequence[Individual], operator: str
+    genes: Mapping[str, Gene], parents: Sequence[Individual], operator: str, **strategy: float
 ) -> Individual:
     """Return an unevaluated child of evaluated parents.
 
     Args:
         genes: The child's genes.
-        parents: At least one, each a trial.
+        parents: At least one, each a trial; the child inherits the first one's step width.
         operator: The name of the operator that made the child.
+        **strategy: What of the strategy is the child's own.
     """
     return Individual(
         genes=genes,
@@ -81,20 +90,28 @@ def offspring(
             operators=(operator,),
             parents=tuple(parent.number for parent in parents),
             homes=tuple(parent.island for parent in parents),
+            strategy={**_inherited(parents[0]), **strategy},
         ),
     )
 
 
-def changed(individual: Individual, genes: Mapping[str, Gene], operator: str) -> Individual:
+def _inherited(parent: Individual) -> dict[str, float]:
+    strategy = parent.lineage.strategy
+    return {SIGMA: strategy[SIGMA]} if SIGMA in strategy else {}
+
+
+def changed(
+    individual: Individual, genes: Mapping[str, Gene], operator: str, **strategy: float
+) -> Individual:
     """Return the offspring with other genes; an evaluated individual gives a child of its own."""
     if individual.number != UNNUMBERED:
-        return offspring(genes, [individual], operator)
+        return offspring(genes, [individual], operator, **strategy)
     return Individual(
         genes=genes,
         island=individual.island,
         worker=individual.worker,
         generation=individual.generation,
-        lineage=individual.lineage.then(operator),
+        lineage=individual.lineage.then(operator, **strategy),
     )
 
 

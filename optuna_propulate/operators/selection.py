@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from optuna_propulate.operators.knowledge import Knowledge
+
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +32,7 @@ class SelectBest:
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
     ) -> Sequence[Individual]:
-        return sorted(individuals, key=lambda individual: individual.rank_key)[: self.n]
+        return _ranked(individuals)[: self.n]
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class SelectTournament:
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
     ) -> Sequence[Individual]:
-        ranked = list(SelectBest(len(individuals) or 1)(individuals, rng))
+        ranked = list(_ranked(individuals))
         selected: list[Individual] = []
         while ranked and len(selected) < self.n:
             entrants = rng.permutation(len(ranked))[: self.size]
@@ -103,6 +105,12 @@ class SelectUniform:
     ) -> Sequence[Individual]:
         chosen = rng.permutation(len(individuals))[: self.n]
         return [individuals[index] for index in chosen.tolist()]
+
+
+def _ranked(individuals: Sequence[Individual]) -> Sequence[Individual]:
+    if isinstance(individuals, Knowledge):
+        return individuals.pool
+    return sorted(individuals, key=lambda individual: individual.rank_key)
 
 
 def _check_count(name: str, count: int) -> None:

@@ -147,7 +147,11 @@ def test_what_cannot_enter_the_pool_is_told_when_the_pool_shrinks() -> None:
     network, (home, mate, abroad) = settlers((2, 1), Migration(0.0), population_size=2)
     for number in range(4):
         home.born(one(number, float(number), home), RNG)
-    assert network.n_sent == 2  # 2 and 3 are reserves
+    messages = network.arrived(1)
+    assert [[i.number for i in news.added] for news in messages] == [[0], [1], [], []]  # reserves
+    assert [[i.number for i in news.born] for news in messages] == [[0], [1], [2], [3]]
+    for news in messages:
+        network.send(news, 0, 1)
     take_in(mate)
     assert numbers(mate) == [0, 1]
     home._migration = Migration(1.0, SelectBest)

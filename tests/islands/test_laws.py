@@ -20,13 +20,14 @@ from optuna_propulate.islands import Migration
 from optuna_propulate.islands import Pollination
 from optuna_propulate.islands import resolve_topology
 from optuna_propulate.islands.simulation import Simulation
+from optuna_propulate.islands.simulation import over
 from optuna_propulate.islands.simulation import simulate
 from optuna_propulate.islands.simulation import worker_streams
 from optuna_propulate.operators import SelectBest
 from optuna_propulate.operators import SelectTournament
 from optuna_propulate.operators import SelectUniform
 from optuna_propulate.operators import SelectWorst
-from optuna_propulate.operators import default_operator
+from optuna_propulate.operators import crossover_and_mutation
 
 
 if TYPE_CHECKING:
@@ -69,8 +70,7 @@ def run(
     return simulate(
         archipelago,
         n_trials=n_trials,
-        space={},
-        objective=evaluations(seed, drift, n_losses),
+        objective=over({}, evaluations(seed, drift, n_losses)),
         duration=exponential(seed + 1, 1.0),
         breed=lambda pool, rng: [],
         topology=resolve_topology(topology, archipelago.n_islands),
@@ -174,8 +174,8 @@ def test_a_run_depends_on_nothing_but_its_seed() -> None:
     assert runs[0].births != runs[2].births
 
 
-def _sphere(genes: Any) -> float:
-    return sum(gene.value**2 for gene in genes.values())
+def _sphere(values: Any) -> float:
+    return sum(value**2 for value in values.values())
 
 
 def _evolve(sizes: tuple[int, ...], first: int, n_trials: int) -> list[Individual]:
@@ -183,10 +183,9 @@ def _evolve(sizes: tuple[int, ...], first: int, n_trials: int) -> list[Individua
     return simulate(
         Archipelago(sizes),
         n_trials=n_trials,
-        space=PLANE,
-        objective=_sphere,
-        duration=lambda worker: 1.0 + 0.1 * (first + worker),
-        breed=default_operator(8),
+        objective=over(PLANE, _sphere),
+        duration=lambda worker, genes: 1.0 + 0.1 * (first + worker),
+        breed=crossover_and_mutation(8),
         topology=resolve_topology("unconnected", len(sizes)),
         migration=Pollination(1.0),
         population_size=8,

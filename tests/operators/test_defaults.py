@@ -18,7 +18,7 @@ from optuna_propulate.genes import Gene
 from optuna_propulate.individual import UNNUMBERED
 from optuna_propulate.individual import Individual
 from optuna_propulate.operators import Operator
-from optuna_propulate.operators import default_operator
+from optuna_propulate.operators import crossover_and_mutation
 from optuna_propulate.operators import propulate_defaults
 
 
@@ -35,7 +35,7 @@ def default_operators(draw: st.DrawFn, /, **fixed: float) -> Operator:
         "random_probability": draw(units),
         "sigma_factor": draw(st.floats(1e-6, 10.0)),
     }
-    return default_operator(draw(sizes), **(settings | fixed))
+    return crossover_and_mutation(draw(sizes), **(settings | fixed))
 
 
 def breed(operator: Operator, pool: list[Individual], seed: int) -> Individual:
@@ -108,7 +108,7 @@ def test_parents_are_among_the_best_of_the_population_size(
     data: st.DataObject, pool: list[Individual], population_size: int, seed: int
 ) -> None:
     shuffled = data.draw(st.permutations(pool))
-    operator = default_operator(population_size, random_probability=0.0)
+    operator = crossover_and_mutation(population_size, random_probability=0.0)
     parents = breed(operator, shuffled, seed).lineage.parents
     best = [individual.number for individual in pool[:population_size]]
     assert parents
@@ -117,7 +117,7 @@ def test_parents_are_among_the_best_of_the_population_size(
 
 @given(pools(min_size=1, max_size=4), seeds)
 def test_offspring_are_random_until_the_pool_is_full(pool: list[Individual], seed: int) -> None:
-    child = breed(default_operator(5, random_probability=0.0), pool, seed)
+    child = breed(crossover_and_mutation(5, random_probability=0.0), pool, seed)
     assert child.lineage.operators == ("RandomInitialization",)
     assert child.lineage.parents == ()
 
@@ -133,7 +133,7 @@ def test_a_certain_random_individual_has_no_parents(
 def test_without_any_probability_the_offspring_is_a_copy(
     pool: list[Individual], population_size: int, seed: int
 ) -> None:
-    operator = default_operator(
+    operator = crossover_and_mutation(
         population_size,
         crossover_probability=0.0,
         mutation_probability=0.0,
@@ -172,7 +172,7 @@ def test_operators_act_as_often_as_set_by_default() -> None:
     pool = [
         Individual(genes={"x": Gene(0.5, distribution)}, loss=float(i), number=i) for i in range(4)
     ]
-    operator, rng = default_operator(4), np.random.default_rng(1)
+    operator, rng = crossover_and_mutation(4), np.random.default_rng(1)
     counts = Counter(
         name for _ in range(4000) for name in operator(pool, rng)[0].lineage.operators
     )
@@ -199,4 +199,4 @@ def test_operators_act_as_often_as_set_by_default() -> None:
 def test_a_setting_out_of_range_is_refused_by_name(name: str, value: float) -> None:
     settings: dict[str, Any] = {"population_size": 10, name: value}
     with pytest.raises(ValueError, match=f"^{name} must.*{value}"):
-        default_operator(**settings)
+        crossover_and_mutation(**settings)

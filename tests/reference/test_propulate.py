@@ -47,7 +47,7 @@ from optuna_propulate.genes import Gene
 from optuna_propulate.individual import Individual
 from optuna_propulate.operators import IntervalMutation
 from optuna_propulate.operators import SelectBest
-from optuna_propulate.operators import default_operator
+from optuna_propulate.operators import crossover_and_mutation
 from optuna_propulate.operators import propulate_defaults
 
 
@@ -215,7 +215,7 @@ def test_settings_other_than_the_defaults_have_the_same_meaning() -> None:
         (propulate_defaults(4, mutation_probability=0.8), {"activation", "units", "x", "y"}),
         (propulate_defaults(4, random_probability=0.2), {"activation", "units", "x", "y"}),
         (propulate_defaults(3), {"activation", "units", "x", "y"}),
-        (default_operator(4), {"x", "y", "floats of a parent"}),
+        (crossover_and_mutation(4), {"x", "y", "floats of a parent"}),
     ],
     ids=["sigma", "mutation", "random", "population", "our own defaults"],
 )

@@ -1,0 +1,91 @@
+"""Optuna's samplers and Propulate on the virtual clock of the quality benchmark."""
+
+from __future__ import annotations
+
+import heapq
+import warnings
+from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Iterator
+
+    from optuna.distributions import BaseDistribution
+    from quality_tasks import Task
+
+
+def durations(seed: int) -> Iterator[float]:
+    """Yield the lengths of evaluations: log-normal, most between 0.4 and 2.7."""
+    rng = np.random.default_rng((seed, 7))
+    while True:
+        yield from rng.lognormal(0.0, 0.5, 1024).tolist()
+
+
+OPTUNA: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
+    "Random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+    "TPE": lambda seed: optuna.samplers.TPESampler(seed=seed, warn_independent_sampling=False),
+    "TPE univariate": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=False),
+    "NSGA-II": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
+    "CMA-ES": lambda seed: optuna.samplers.CmaEsSampler(
+        seed=seed, warn_independent_sampling=False
+    ),
+    "GP": lambda seed: optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False),
+}
+
+
+def suggest_of(trial: optuna.Trial) -> Callable[[str, BaseDistribution], Any]:
+    """Return the trial's suggestions by distribution."""
+
+    def suggest(name: str, distribution: BaseDistribution) -> Any:
+        if isinstance(distribution, CategoricalDistribution):
+            return trial.suggest_categorical(name, distribution.choices)
+        low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
+        if isinstance(distribution, FloatDistribution):
+            return trial.suggest_float(
+                name, low, high, step=distribution.step, log=distribution.log
+            )
+        assert isinstance(distribution, IntDistribution)
+        return trial.suggest_int(name, low, high, step=distribution.step, log=distribution.log)
+
+    return suggest
+
+
+def search_optuna(
+    task: Task, sampler: str, n_workers: int, seed: int
+) -> list[tuple[float, float]]:
+    """Search with one of Optuna's samplers.
+
+    Returns:
+        The losses of the trials, seen and true, in the order of their ends.
+    """
+    warnings.simplefilter("ignore")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=OPTUNA[sampler](seed))
+    evaluate = task.objective(seed)
+    lengths = durations(seed)
+    under_way: list[tuple[float, int, optuna.Trial, tuple[float, float]]] = []
+    finished = []
+    now = 0.0
+    for number in range(task.n_trials + n_workers):
+        if number >= n_workers:
+            if not under_way:
+                break
+            now, _, trial, losses = heapq.heappop(under_way)
+            study.tell(trial, losses[0])
+            finished.append(losses)
+        if number < task.n_trials:
+            trial = study.ask()
+            losses = evaluate(suggest_of(trial))
+            length = next(lengths) * (task.time(trial.params) if task.time else 1.0)
+            heapq.heappush(under_way, (now + length, number, trial, losses))
+    while under_way:
+        finished.append(heapq.heappop(under_way)[3])
+    return finished

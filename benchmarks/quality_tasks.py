@@ -1,0 +1,108 @@
+"""The tasks of the quality benchmark: what is searched, and for how many trials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
+import quality_mixed
+from optuna.distributions import FloatDistribution
+from quality_functions import FUNCTIONS
+from quality_functions import quartic_noise
+from quality_tables import DATASETS
+from quality_tables import table
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from quality_functions import Function
+    from quality_mixed import Suggest
+
+    Evaluation = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A search problem; every seed has an optimum of its own.
+
+    Args:
+        name: Its name.
+        kind: ``"function"``, ``"mixed"`` or ``"table"``.
+        n_trials: How many trials a run has.
+        objective: Called with a seed; returns what maps a ``suggest`` to two losses: the one that
+            samplers see, and the one that counts, which differs only where there is noise.
+        time: Called with the parameters of a trial; returns how long it takes, or ``None``.
+    """
+
+    name: str
+    kind: str
+    n_trials: int
+    objective: Callable[[int], Callable[[Suggest], Evaluation]]
+    time: Callable[[dict[str, Any]], float] | None = None
+
+
+def _of_function(function: Function, *, shifted: bool = True) -> Callable[[int], Any]:
+    def objective(seed: int) -> Callable[[Suggest], Evaluation]:
+        rng = np.random.default_rng((seed, function.n_dimensions, 1))
+        shift = rng.uniform(-function.shift, function.shift, function.n_dimensions)
+        shift = shift if shifted else np.zeros(function.n_dimensions)
+        space = FloatDistribution(-function.limit, function.limit)
+        names = [f"x{i}" for i in range(function.n_dimensions)]
+
+        def evaluate(suggest: Suggest) -> Evaluation:
+            x = np.array([suggest(name, space) for name in names]) - shift
+            value = function.value(x)
+            if function.name == "quartic":
+                return abs(value + quartic_noise(len(x), rng)), value
+            return value, value - function.best if shifted else value
+
+        return evaluate
+
+    return objective
+
+
+def _of_loss(loss: Callable[[int], Callable[[Suggest], float]]) -> Callable[[int], Any]:
+    def objective(seed: int) -> Callable[[Suggest], Evaluation]:
+        of_seed = loss(seed)
+
+        def evaluate(suggest: Suggest) -> Evaluation:
+            value = of_seed(suggest)
+            return value, value
+
+        return evaluate
+
+    return objective
+
+
+def _of_table(dataset: str) -> Callable[[int], Any]:
+    return _of_loss(lambda seed: table(dataset))
+
+
+def _mixed() -> list[Task]:
+    return [
+        Task(
+            name,
+            "mixed",
+            300,
+            _of_loss(getattr(quality_mixed, name)),
+            quality_mixed.training_time if name == "training" else None,
+        )
+        for name in ("training", "categories", "ellipsoid", "integers", "branches", "inheritance")
+    ]
+
+
+def unshifted(function: Function, n_trials: int) -> Task:
+    """Return a function as the paper has it, for ``paper_table.py``."""
+    return Task(function.name, "function", n_trials, _of_function(function, shifted=False))
+
+
+def tasks() -> list[Task]:
+    """Return all tasks."""
+    return [
+        *(Task(one.name, "function", 1000, _of_function(one)) for one in FUNCTIONS),
+        *_mixed(),
+        *(Task(name, "table", 150, _of_table(name)) for name in DATASETS),
+    ]

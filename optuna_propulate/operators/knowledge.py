@@ -1,0 +1,116 @@
+"""What a worker knows when it breeds: the breeding pool, and what it has learnt so far."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import NamedTuple
+from typing import Protocol
+from typing import TypeVar
+from typing import overload
+
+from optuna_propulate.operators.frame import Frame
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Hashable
+
+    from optuna_propulate.individual import Individual
+
+_REPLAYED = 256  # births that a memory which begins later still hears of
+
+
+class Birth(NamedTuple):
+    """An individual that was evaluated.
+
+    Args:
+        individual: The individual.
+        rank: How many better ones the worker knew of when it heard of it.
+    """
+
+    individual: Individual
+    rank: int
+
+
+class Memory(Protocol):
+    """What one operator has learnt from the births that its worker has heard of."""
+
+    def hear(self, birth: Birth) -> None:
+        """Learn from a birth, in the order in which the worker hears of them."""
+        ...
+
+
+AnyMemory = TypeVar("AnyMemory", bound=Memory)
+
+
+class Knowledge(Sequence["Individual"]):
+    """The breeding pool of a worker, best first, with what its operators have learnt.
+
+    Operators have no state of their own: what they learn from each birth, wherever on the island
+    it was, is kept here under the operator, so that one operator serves many workers.
+
+    Args:
+        pool: The breeding pool, best first.
+
+    Attributes:
+        pool: The breeding pool, best first.
+        pending: Offspring of this worker's process that are being evaluated.
+        frame: The genes that any individual heard of has.
+    """
+
+    def __init__(self, pool: Sequence[Individual] = ()) -> None:
+        self.pool: Sequence[Individual] = pool
+        self.pending: Sequence[Individual] = ()
+        self.frame = Frame()
+        self._heard: deque[Birth] = deque(maxlen=_REPLAYED)
+        self._memories: dict[Hashable, Any] = {}
+        for individual in pool:
+            self.frame.include(individual)
+
+    @classmethod
+    def of(cls, individuals: Sequence[Individual]) -> Knowledge:
+        """Return knowledge as it is, and of other individuals that which they show."""
+        if isinstance(individuals, Knowledge):
+            return individuals
+        return cls(sorted(individuals, key=lambda individual: individual.rank_key))
+
+    def hear(self, individual: Individual, rank: int) -> None:
+        """Let all operators learn from a birth.
+
+        Args:
+            individual: The individual that was evaluated.
+            rank: How many better ones the worker knows of.
+        """
+        birth = Birth(individual, rank)
+        self.frame.include(individual)
+        self._heard.append(birth)
+        for memory in self._memories.values():
+            memory.hear(birth)
+
+    def recall(self, operator: Hashable, make: Callable[[], AnyMemory]) -> AnyMemory:
+        """Return what an operator has learnt.
+
+        Args:
+            operator: The operator; equal ones share their memory.
+            make: Returns an empty memory, which first hears of the latest births.
+        """
+        memory: AnyMemory | None = self._memories.get(operator)
+        if memory is None:
+            memory = make()
+            for birth in self._heard:
+                memory.hear(birth)
+            self._memories[operator] = memory
+        return memory
+
+    @overload
+    def __getitem__(self, index: int) -> Individual: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Individual]: ...
+    def __getitem__(self, index: int | slice) -> Individual | Sequence[Individual]:
+        return self.pool[index]
+
+    def __len__(self) -> int:
+        return len(self.pool)

@@ -1,0 +1,87 @@
+"""Steps whose width evolves with the individuals that take them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from optuna_propulate.genes import Gene
+from optuna_propulate.genes import from_unit
+from optuna_propulate.genes import is_ordered
+from optuna_propulate.genes import n_values
+from optuna_propulate.genes import to_unit
+from optuna_propulate.operators.base import SIGMA
+from optuna_propulate.operators.base import changed
+
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from optuna_propulate.individual import Individual
+
+
+@dataclass(frozen=True)
+class SelfAdaptiveMutation:
+    """Moves a random number of genes by normal steps, whose width each individual inherits.
+
+    The width is multiplied by a log-normal factor first, and the offspring carries the outcome:
+    widths that lead to good individuals spread with them. As often as not one gene moves in the
+    mean, else a share drawn anew; steps are reflected at the bounds, discrete genes move by a
+    whole value at least, categories are drawn anew.
+
+    Args:
+        sigma: The width of an individual that inherits none, as a fraction of the range.
+        learning_rate: The standard deviation of the factor's logarithm; above 0.
+
+    Raises:
+        ValueError: If ``sigma`` or ``learning_rate`` is not above 0.
+
+    Reference:
+        Schwefel, Numerical Optimization of Computer Models, 1981; Beyer and Schwefel, Evolution
+        strategies: a comprehensive introduction, Natural Computing 1, 2002.
+    """
+
+    sigma: float = 0.1
+    learning_rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("sigma", "learning_rate"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} must be above 0, but got {getattr(self, name)}.")
+
+    def __call__(
+        self, individuals: Sequence[Individual], rng: np.random.Generator
+    ) -> Sequence[Individual]:
+        return [self._mutate(individual, rng) for individual in individuals]
+
+    def _mutate(self, individual: Individual, rng: np.random.Generator) -> Individual:
+        if not individual.genes:
+            return individual
+        inherited = individual.lineage.strategy.get(SIGMA, self.sigma)
+        sigma = inherited * math.exp(self.learning_rate * rng.normal())
+        sigma = min(max(sigma, 1e-12), 0.5)
+        genes = dict(individual.genes)
+        for name in self._moving(sorted(genes), rng):
+            genes[name] = _moved(genes[name], sigma * rng.normal(), rng)
+        return changed(individual, genes, type(self).__name__, sigma=sigma)
+
+    def _moving(self, names: list[str], rng: np.random.Generator) -> list[str]:
+        share = 1.0 / len(names) if rng.random() < 0.5 else rng.random()
+        draws = rng.random(len(names)).tolist()
+        moving = [name for name, draw in zip(names, draws, strict=True) if draw < share]
+        return moving or [names[int(rng.integers(len(names)))]]
+
+
+def _moved(gene: Gene, step: float, rng: np.random.Generator) -> Gene:
+    distribution = gene.distribution
+    if not is_ordered(distribution):
+        return gene.redrawn(rng)
+    n = n_values(distribution)
+    if n > 0:
+        step = math.copysign(max(abs(step), 1.0 / n), step)
+    unit = abs(to_unit(gene.value, distribution) + step)
+    unit = 2.0 - unit if unit > 1.0 else unit
+    return Gene(from_unit(min(max(unit, 0.0), 1.0), distribution), distribution)
