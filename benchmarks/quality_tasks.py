@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import quality_mixed
+from optuna.distributions import BaseDistribution
 from optuna.distributions import FloatDistribution
 from quality_functions import FUNCTIONS
 from quality_functions import quartic_noise
 from quality_tables import DATASETS
 from quality_tables import table
+
+from optuna_propulate.genes import from_unit
 
 
 if TYPE_CHECKING:
@@ -92,6 +95,25 @@ def _mixed() -> list[Task]:
         )
         for name in ("training", "categories", "ellipsoid", "integers", "branches", "inheritance")
     ]
+
+
+def task_by_name(name: str) -> Task:
+    """Return the task of this name."""
+    return next(task for task in tasks() if task.name == name)
+
+
+def space_of(task: Task, seed: int) -> dict[str, BaseDistribution]:
+    """Return all parameters that a task may ask for, found by asking at random."""
+    rng, space = np.random.default_rng(seed), dict[str, BaseDistribution]()
+
+    def suggest(name: str, distribution: BaseDistribution) -> Any:
+        space[name] = distribution
+        return from_unit(rng.random(), distribution)
+
+    evaluate = task.objective(seed)
+    for _ in range(200):
+        evaluate(suggest)
+    return space
 
 
 def unshifted(function: Function, n_trials: int) -> Task:

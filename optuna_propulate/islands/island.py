@@ -316,7 +316,7 @@ class Island:
             self._own.offer(reserve)
             added.append(reserve)
         n_heard = max(self.tally.born + self.tally.arrived, self._exchange.n_workers)
-        due = self._n_unannounced * _TOLD_AT_ONCE > n_heard
+        due = self._n_unannounced * _TOLD_AT_ONCE >= n_heard
         if not (added or removed or due):
             return
         while (last := self._own.worst_offered) is not None:

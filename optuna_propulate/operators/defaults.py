@@ -51,7 +51,7 @@ def default_operator(population_size: int, *, n_workers: int = 1) -> Operator:
     steps = Pipeline(SelectTournament(2), UniformCrossover(1.0), SelfAdaptiveMutation())
     chosen: dict[Operator, float] = {
         steps: 0.05,
-        Pipeline(SelectTournament(2), UniformCrossover(0.7), PointMutation(1.0)): 0.05,
+        Pipeline(SelectTournament(2), UniformCrossover(1.0), PointMutation(0.5)): 0.05,
         DifferentialMutation(): 0.05,
         ParzenSampling(): 0.05,
         CovarianceSampling(steps, n_births=max(4, n_workers // 8)): 0.25,

@@ -68,8 +68,8 @@ class DifferentialMutation:
         self, individuals: Sequence[Individual], rng: np.random.Generator
     ) -> Sequence[Individual]:
         knowledge = Knowledge.of(individuals)
-        if not len(knowledge):
-            return []
+        if not len(knowledge) or not knowledge.frame.n_columns:
+            return [offspring({}, [one], type(self).__name__) for one in knowledge[:1]]
         history = knowledge.recall(self, lambda: SuccessHistory(self.n_remembered))
         factor, rate = history.draw(rng)
         members = [one for one in knowledge if one.number not in history.beaten]
@@ -153,6 +153,8 @@ class SuccessHistory:
         if DifferentialMutation.__name__ not in lineage.operators:
             return
         target = lineage.strategy
+        if TARGET_LOSS not in target:
+            return
         if (child.violation, child.loss) < (target[TARGET_VIOLATION], target[TARGET_LOSS]):
             factor, rate = self._pairs[self._next]
             pair = (0.5 * (factor + target[FACTOR]), 0.5 * (rate + target[RATE]))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ from optuna_propulate.islands import Pollination
 from optuna_propulate.islands import resolve_topology
 from optuna_propulate.operators import SelectBest
 from optuna_propulate.operators import SelectUniform
+
+
+if TYPE_CHECKING:
+    from optuna_propulate.operators.knowledge import Birth
 
 
 RNG = np.random.default_rng(0)
@@ -201,3 +206,51 @@ def test_selections_are_called_with_a_number(policy: Any) -> None:
         policy(emigrants="best")
     with pytest.raises(TypeError, match="immigrants"):
         Pollination(immigrants=3)  # type: ignore[arg-type]
+
+
+class Listener:
+    """An operator's memory that notes which births it hears of, and their ranks."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[int, int]] = []
+
+    def hear(self, birth: Birth) -> None:
+        self.heard.append((birth.individual.number, birth.rank))
+
+
+def listeners(views: list[Island]) -> list[Listener]:
+    return [view._knowledge.recall("listener", Listener) for view in views]
+
+
+def test_mates_hear_of_bad_births_and_how_many_were_better() -> None:
+    _, views = settlers((2, 1), Pollination(0.0), population_size=2)
+    here, there, abroad = listeners(views)
+    for number, loss in enumerate([1.0, 2.0, 3.0, 0.0]):
+        views[0].born(one(number, loss, views[0]), RNG)
+        views[1].take_in(RNG)
+    assert here.heard == there.heard == [(0, 0), (1, 1), (2, 2), (3, 0)]
+    views[2].take_in(RNG)
+    assert abroad.heard == []
+
+
+def test_births_are_told_in_ever_larger_groups() -> None:
+    network, views = settlers((2,), Pollination(0.0), population_size=2)
+    listener = listeners(views)[1]
+    n_births = 5000
+    for number in range(n_births):  # ever worse, so only two are events
+        views[0].born(one(number, float(number), views[0]), RNG)
+        views[1].take_in(RNG)
+        if number == 63:
+            assert len(listener.heard) == 64
+    assert network.n_sent < 64 * (1 + np.log(n_births / 64)) + 2
+    assert listener.heard[-1][0] > n_births * (1 - 1 / 32)
+    assert len(listener.heard) > 500
+
+
+def test_immigrants_are_learnt_from_on_the_whole_island() -> None:
+    network, views = settlers((2, 1), Pollination(0.0))
+    listening = listeners(views)
+    network.send(Migrants((one(5, 1.0, views[2]),)), 2, 0)
+    take_in(views[0])
+    take_in(views[1])
+    assert [listener.heard for listener in listening] == [[(5, 0)], [(5, 0)], []]

@@ -1,0 +1,123 @@
+"""How good the trials are: PropulateSampler beside Optuna's samplers and Propulate.
+
+Trials are asked and told by workers on a virtual clock; evaluation times are log-normal, and on
+one task depend on the parameters. Every run of a task has a seed, the same for all samplers: it
+moves the optimum. By default a gate of 8 workers and 10 seeds, which ends with status 1 where
+PropulateSampler falls short of what it is to reach; the figures in ``results/`` are of::
+
+    python benchmarks/quality.py --workers 1 8 64 --seeds 20 --results benchmarks/results
+
+Propulate takes part where the environment variable ``PROPULATE_PYTHON`` names an interpreter that
+has it, such as that of ``tox -e reference``. Runs are kept in ``--runs``, and not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import as_completed
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import quality_ours
+import quality_runs
+from quality_contenders import OPTUNA
+from quality_contenders import search_optuna
+from quality_report import Report
+from quality_tasks import task_by_name
+from quality_tasks import tasks
+
+
+if TYPE_CHECKING:
+    from quality_runs import Key
+    from quality_runs import Record
+
+OURS = {"PropulateSampler": 1, "PropulateSampler, 4 islands": 4}
+PROPULATE = "Propulate"
+SLOW = ("GP",)
+"""Samplers that take part only if named: a trial takes them a second."""
+
+
+def run(key: Key) -> list[Record]:
+    """Run one sampler once."""
+    name, sampler, n_workers, seed = key
+    task = task_by_name(name)
+    if sampler in OURS:
+        losses = quality_ours.search(task, n_workers, seed, n_islands=OURS[sampler])
+    else:
+        losses = search_optuna(task, sampler, n_workers, seed)
+    return [quality_runs.Record(name, sampler, n_workers, seed, quality_runs.curve(losses))]
+
+
+def run_propulate(keys: list[Key]) -> list[Record]:
+    """Run the package propulate in the interpreter that has it."""
+    program = Path(__file__).with_name("quality_propulate.py")
+    process = subprocess.run(
+        [os.environ["PROPULATE_PYTHON"], str(program)],
+        input=json.dumps(keys),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MPI4PY_RC_INITIALIZE": "0"},
+        check=False,
+    )
+    if process.returncode:
+        sys.exit(f"Propulate failed:\n{process.stderr}")
+    return [quality_runs.Record(**record) for record in json.loads(process.stdout)]
+
+
+def run_all(keys: list[Key], runs: Path) -> None:
+    """Run what the file does not keep, on all cores, and keep it there."""
+    of_propulate = [key for key in keys if key[1] == PROPULATE]
+    chunks = [of_propulate[start::8] for start in range(min(8, len(of_propulate)))]
+    with ProcessPoolExecutor() as pool:
+        futures = [pool.submit(run, key) for key in keys if key[1] != PROPULATE]
+        futures += [pool.submit(run_propulate, chunk) for chunk in chunks]
+        for n_done, future in enumerate(as_completed(futures), 1):
+            quality_runs.append(runs, future.result())
+            if n_done % 100 == 0:
+                print(f"{n_done} of {len(futures)} tasks done", flush=True)
+
+
+def main() -> None:
+    flags = _flags()
+    samplers = flags.samplers or [*OURS, *(name for name in OPTUNA if name not in SLOW)]
+    if "PROPULATE_PYTHON" in os.environ and not flags.samplers:
+        samplers.append(PROPULATE)
+    keys = [
+        (task.name, sampler, n_workers, seed)
+        for seed in range(flags.seeds)
+        for n_workers in flags.workers
+        for task in tasks()
+        for sampler in samplers
+        if sampler != "PropulateSampler, 4 islands" or n_workers >= 4
+    ]
+    flags.runs.parent.mkdir(parents=True, exist_ok=True)
+    known = quality_runs.read(flags.runs)
+    run_all([key for key in keys if key not in known], flags.runs)
+    known = quality_runs.read(flags.runs)
+    report = Report([known[key] for key in keys])
+    print(report.text())
+    if flags.results:
+        report.save(flags.results)
+    if report.shortfalls:
+        sys.exit("Falls short: " + "; ".join(report.shortfalls))
+
+
+def _flags() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workers", type=int, nargs="+", default=[8], help="(%(default)s)")
+    parser.add_argument("--seeds", type=int, default=10, help="how many (%(default)s)")
+    parser.add_argument("--samplers", nargs="+", choices=[*OURS, *OPTUNA, PROPULATE])
+    parser.add_argument("--runs", type=Path, default=Path("build/quality.jsonl"))
+    parser.add_argument("--results", type=Path, help="where tables and pictures go")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

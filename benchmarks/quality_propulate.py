@@ -1,0 +1,102 @@
+"""Propulate's default propagator on the virtual clock; runs where Propulate is installed.
+
+Reads keys of runs as JSON, writes their records as JSON. Propulate knows no log scale, no steps
+and no conditional parameters: it searches the linear range, the index of a stepped value, and all
+parameters of every branch.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+from typing import Any
+
+import quality_runs
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
+from propulate.utils import get_default_propagator
+from quality_contenders import durations
+from quality_tasks import space_of
+from quality_tasks import task_by_name
+
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from quality_mixed import Suggest
+    from quality_tasks import Task
+
+
+def search(task: Task, n_workers: int, seed: int) -> list[tuple[float, float]]:
+    """Search with Propulate's defaults, a population of two for each worker and 10 or more."""
+    limits = {name: _limits(distribution) for name, distribution in space_of(task, seed).items()}
+    propagator = get_default_propagator(max(10, 2 * n_workers), limits, rng=random.Random(seed))
+    evaluate, lengths = task.objective(seed), durations(seed)
+    population: list[Any] = []
+    finished: list[tuple[float, float]] = []
+    under_way: list[tuple[float, int, Any, tuple[float, float]]] = []
+    now = 0.0
+    for number in range(task.n_trials + n_workers):
+        if number >= n_workers:
+            if not under_way:
+                break
+            now, _, individual, losses = heapq.heappop(under_way)
+            individual.loss = losses[0]
+            population.append(individual)
+            finished.append(losses)
+        if number < task.n_trials:
+            individual = propagator(population)
+            asked, suggest = _suggest_of(individual)
+            losses = evaluate(suggest)
+            length = next(lengths) * (task.time(asked) if task.time else 1.0)
+            heapq.heappush(under_way, (now + length, number, individual, losses))
+    finished += [heapq.heappop(under_way)[3] for _ in range(len(under_way))]
+    return finished
+
+
+def _suggest_of(individual: Any) -> tuple[dict[str, Any], Suggest]:
+    """Return what is asked of an individual, and what answers."""
+    asked: dict[str, Any] = {}
+
+    def suggest(name: str, distribution: BaseDistribution) -> Any:
+        return asked.setdefault(name, _value(individual[name], distribution))
+
+    return asked, suggest
+
+
+def _limits(distribution: BaseDistribution) -> tuple[Any, ...]:
+    if isinstance(distribution, CategoricalDistribution):
+        return tuple(str(choice) for choice in distribution.choices)
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
+    if isinstance(distribution, FloatDistribution) and distribution.step is None:
+        return (distribution.low, distribution.high)
+    if distribution.log:
+        return (int(distribution.low), int(distribution.high))
+    assert distribution.step is not None
+    return (0, round((distribution.high - distribution.low) / distribution.step))
+
+
+def _value(value: Any, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution) or isinstance(value, float):
+        return value
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
+    if distribution.log or distribution.step is None:
+        return value
+    return distribution.low + value * distribution.step
+
+
+def main() -> None:
+    records = []
+    for name, sampler, n_workers, seed in json.load(sys.stdin):
+        losses = search(task_by_name(name), n_workers, seed)
+        curve = quality_runs.curve(losses)
+        records.append(asdict(quality_runs.Record(name, sampler, n_workers, seed, curve)))
+    json.dump(records, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

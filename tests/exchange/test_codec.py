@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import individuals
+
+from optuna_propulate.exchange.base import Migrants
+from optuna_propulate.exchange.base import News
+from optuna_propulate.exchange.codec import decode
+from optuna_propulate.exchange.codec import encode
+from optuna_propulate.individual import Individual
+from optuna_propulate.individual import Lineage
+
+
+groups = st.lists(individuals(), max_size=3).map(tuple)
+
+
+def shown(individual: Individual) -> str:
+    return repr((sorted(individual.genes.items()), individual.rank_key, individual.lineage))
+
+
+@given(groups, groups, groups)
+def test_messages_arrive_as_they_were_sent(
+    added: tuple[Individual, ...], gone: tuple[Individual, ...], born: tuple[Individual, ...]
+) -> None:
+    news = News(added + born, tuple(individual.rank_key for individual in gone), born)
+    arrived = decode(encode(news))
+    assert isinstance(arrived, News)
+    assert [*map(shown, arrived.added)] == [*map(shown, news.added)]
+    assert [*map(shown, arrived.born)] == [*map(shown, news.born)]
+    assert arrived.removed == news.removed
+    migrants = decode(encode(Migrants(added)))
+    assert isinstance(migrants, Migrants)
+    assert [*map(shown, migrants.individuals)] == [*map(shown, added)]
+
+
+def test_what_operators_learn_from_travels_and_the_rest_stays() -> None:
+    lineage = Lineage(("DifferentialMutation",), (3, 4), (0, 1), {"F": 0.5}, 2)
+    arrived = decode(encode(News(born=(Individual({}, lineage=lineage),))))
+    assert isinstance(arrived, News)
+    expected = Lineage(("DifferentialMutation",), (3,), (), {"F": 0.5}, 2)
+    assert arrived.born[0].lineage == expected
+
+
+def test_an_individual_told_twice_in_a_message_is_sent_once() -> None:
+    genes = {f"parameter {i}": None for i in range(50)}
+    individual = Individual({}, lineage=Lineage(operators=tuple(genes)))
+    once, twice = News((individual,)), News((individual,), (), (individual,))
+    assert len(encode(twice)) < len(encode(once)) + 50
