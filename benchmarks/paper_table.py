@@ -57,7 +57,11 @@ def run(key: tuple[str, int], n_islands: int, migration: float, n_trials: int) -
     name, seed = key
     function = next(one for one in FUNCTIONS if one.name == name)
     losses = quality_ours.search(
-        unshifted(function, n_trials), N_WORKERS, seed, n_islands=n_islands, migration=migration
+        unshifted(function, n_trials),
+        N_WORKERS,
+        seed,
+        quality_ours.Variant(n_islands=n_islands),
+        migration=migration,
     )
     return [float(loss) for loss in min(losses)]
 
@@ -106,7 +110,7 @@ def main() -> None:
         run, n_islands=flags.islands, migration=flags.migration, n_trials=flags.trials
     )
     flags.runs.parent.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(flags.processes) as pool:
         for key, losses in zip(todo, pool.map(search, todo), strict=True):
             known[f"{key}"] = losses
             flags.runs.write_text(json.dumps(known))
@@ -132,8 +136,9 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("--functions", nargs="+", choices=names, default=names)
     parser.add_argument("--seeds", type=int, default=10, help="how many (%(default)s)")
     parser.add_argument("--islands", type=int, default=8, help="(%(default)s)")
-    parser.add_argument("--migration", type=float, default=0.3, help="(%(default)s)")
+    parser.add_argument("--migration", type=float, default=0.05, help="(%(default)s)")
     parser.add_argument("--trials", type=int, default=38_912, help="(%(default)s)")
+    parser.add_argument("--processes", type=int, help="(one for each core)")
     parser.add_argument("--runs", type=Path, default=Path("build/paper_table.json"))
     parser.add_argument("--results", type=Path, help="the folder that the table goes into")
     return parser.parse_args()

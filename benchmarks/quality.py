@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from quality_runs import Key
     from quality_runs import Record
 
-OURS = {"PropulateSampler": 1, "PropulateSampler, 4 islands": 4}
+ISLANDS = "PropulateSampler, 4 islands"
+OURS = {"PropulateSampler": quality_ours.DEFAULT, ISLANDS: quality_ours.Variant(n_islands=4)}
+VARIANTS = {**OURS, **quality_ours.ABLATION}
 PROPULATE = "Propulate"
 SLOW = ("GP",)
 """Samplers that take part only if named: a trial takes them a second."""
@@ -46,8 +48,8 @@ def run(key: Key) -> list[Record]:
     """Run one sampler once."""
     name, sampler, n_workers, seed = key
     task = task_by_name(name)
-    if sampler in OURS:
-        losses = quality_ours.search(task, n_workers, seed, n_islands=OURS[sampler])
+    if sampler in VARIANTS:
+        losses = quality_ours.search(task, n_workers, seed, VARIANTS[sampler])
     else:
         losses = search_optuna(task, sampler, n_workers, seed)
     return [quality_runs.Record(name, sampler, n_workers, seed, quality_runs.curve(losses))]
@@ -69,11 +71,11 @@ def run_propulate(keys: list[Key]) -> list[Record]:
     return [quality_runs.Record(**record) for record in json.loads(process.stdout)]
 
 
-def run_all(keys: list[Key], runs: Path) -> None:
-    """Run what the file does not keep, on all cores, and keep it there."""
+def run_all(keys: list[Key], runs: Path, n_processes: int | None) -> None:
+    """Run what the file does not keep, and keep it there."""
     of_propulate = [key for key in keys if key[1] == PROPULATE]
     chunks = [of_propulate[start::8] for start in range(min(8, len(of_propulate)))]
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(n_processes) as pool:
         futures = [pool.submit(run, key) for key in keys if key[1] != PROPULATE]
         futures += [pool.submit(run_propulate, chunk) for chunk in chunks]
         for n_done, future in enumerate(as_completed(futures), 1):
@@ -84,27 +86,32 @@ def run_all(keys: list[Key], runs: Path) -> None:
 
 def main() -> None:
     flags = _flags()
-    samplers = flags.samplers or [*OURS, *(name for name in OPTUNA if name not in SLOW)]
-    if "PROPULATE_PYTHON" in os.environ and not flags.samplers:
-        samplers.append(PROPULATE)
+    samplers = flags.samplers or _samplers(ablation=flags.ablation)
     keys = [
         (task.name, sampler, n_workers, seed)
         for seed in range(flags.seeds)
         for n_workers in flags.workers
         for task in tasks()
         for sampler in samplers
-        if sampler != "PropulateSampler, 4 islands" or n_workers >= 4
+        if sampler != ISLANDS or n_workers >= 16
     ]
     flags.runs.parent.mkdir(parents=True, exist_ok=True)
     known = quality_runs.read(flags.runs)
-    run_all([key for key in keys if key not in known], flags.runs)
+    run_all([key for key in keys if key not in known], flags.runs, flags.processes)
     known = quality_runs.read(flags.runs)
     report = Report([known[key] for key in keys])
     print(report.text())
     if flags.results:
-        report.save(flags.results)
+        report.save(flags.results, "ablation" if flags.ablation else "quality")
     if report.shortfalls:
         sys.exit("Falls short: " + "; ".join(report.shortfalls))
+
+
+def _samplers(*, ablation: bool) -> list[str]:
+    if ablation:
+        return ["PropulateSampler", *quality_ours.ABLATION]
+    others = [name for name in OPTUNA if name not in SLOW]
+    return [*OURS, *others, *([PROPULATE] if "PROPULATE_PYTHON" in os.environ else [])]
 
 
 def _flags() -> argparse.Namespace:
@@ -113,7 +120,9 @@ def _flags() -> argparse.Namespace:
     )
     parser.add_argument("--workers", type=int, nargs="+", default=[8], help="(%(default)s)")
     parser.add_argument("--seeds", type=int, default=10, help="how many (%(default)s)")
-    parser.add_argument("--samplers", nargs="+", choices=[*OURS, *OPTUNA, PROPULATE])
+    parser.add_argument("--samplers", nargs="+", choices=[*VARIANTS, *OPTUNA, PROPULATE])
+    parser.add_argument("--ablation", action="store_true", help="ours with something changed")
+    parser.add_argument("--processes", type=int, help="(one for each core)")
     parser.add_argument("--runs", type=Path, default=Path("build/quality.jsonl"))
     parser.add_argument("--results", type=Path, help="where tables and pictures go")
     return parser.parse_args()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from quality_contenders import durations
@@ -12,7 +13,9 @@ from optuna_propulate.islands import resolve_topology
 from optuna_propulate.islands import settle_workers
 from optuna_propulate.islands.simulation import simulate
 from optuna_propulate.islands.simulation import worker_streams
-from optuna_propulate.operators import default_operator
+from optuna_propulate.operators import crossover_and_mutation
+from optuna_propulate.operators.defaults import choose_among
+from optuna_propulate.operators.defaults import ways_to_breed
 
 
 if TYPE_CHECKING:
@@ -25,25 +28,56 @@ if TYPE_CHECKING:
     from optuna_propulate.operators import Operator
 
 
+@dataclass(frozen=True)
+class Variant:
+    """PropulateSampler with something changed.
+
+    Args:
+        n_islands: How many islands there are.
+        without: Which of the default's ways to breed is left out.
+        of_paper: Whether the operators are those of Propulate's paper.
+        population_size: The size of the breeding pools; ``None`` for the default.
+    """
+
+    n_islands: int = 1
+    without: str | None = None
+    of_paper: bool = False
+    population_size: int | None = None
+
+    def operator(self, population_size: int, n_workers: int) -> Operator:
+        """Return what breeds on an island with so many workers."""
+        if self.of_paper:
+            return crossover_and_mutation(population_size)
+        ways = ways_to_breed(n_workers)
+        return choose_among(
+            [way for name, way in ways.items() if name != self.without], population_size
+        )
+
+
+DEFAULT = Variant()
+ABLATION = {
+    **{f"without {name}": Variant(without=name) for name in ways_to_breed()},
+    "pool of 10": Variant(population_size=10),
+    "pool of 40": Variant(population_size=40),
+    "operators of the paper": Variant(of_paper=True),
+}
+
+
 def search(
     task: Task,
     n_workers: int,
     seed: int,
+    variant: Variant = DEFAULT,
     *,
-    n_islands: int = 1,
-    operator: Operator | None = None,
-    population_size: int | None = None,
     migration: float = 0.1,
 ) -> list[tuple[float, float]]:
-    """Search as ``PropulateSampler(islands=n_islands)`` does on so many MPI ranks.
+    """Search as ``PropulateSampler`` does on so many MPI ranks.
 
     Args:
         task: What is searched.
         n_workers: How many workers all islands have together.
         seed: The seed of task, durations and workers.
-        n_islands: How many islands there are.
-        operator: What breeds; ``None`` for the sampler's default.
-        population_size: The size of the breeding pools; ``None`` for the sampler's default.
+        variant: What differs from the sampler's defaults.
         migration: The migration probability.
 
     Returns:
@@ -61,16 +95,16 @@ def search(
         values = {name: gene.value for name, gene in genes.items()}
         return next(lengths) * (task.time(values) if task.time else 1.0)
 
-    archipelago = settle_workers(n_islands, n_workers)
+    archipelago = settle_workers(variant.n_islands, n_workers)
     n_mates = max(archipelago.sizes)
-    population_size = population_size or default_population_size(n_mates)
+    population_size = variant.population_size or default_population_size(n_mates)
     run = simulate(
         archipelago,
         n_trials=task.n_trials,
         objective=objective,
         duration=duration,
-        breed=operator or default_operator(population_size, n_workers=n_mates),
-        topology=resolve_topology("fully_connected", n_islands),
+        breed=variant.operator(population_size, n_mates),
+        topology=resolve_topology("fully_connected", variant.n_islands),
         migration=Pollination(migration),
         population_size=population_size,
         streams=worker_streams(seed, n_workers),

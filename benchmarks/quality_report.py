@@ -177,11 +177,16 @@ class Report:
             lines.append(f"| {task} | {task_by_name(task).n_trials} |{cells}")
         return "\n".join(lines)
 
-    def save(self, folder: Path) -> None:
-        """Write the tables, the quartiles and the pictures into a folder."""
+    def save(self, folder: Path, name: str) -> None:
+        """Write the tables, the quartiles and the pictures into a folder.
+
+        Args:
+            folder: The folder; it is made if need be.
+            name: What the files' names begin with.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "quality.md").write_text(f"# Search quality\n\n{self.text()}\n")
-        with (folder / "quality.csv").open("w", newline="") as file:
+        (folder / f"{name}.md").write_text(f"# Search quality\n\n{self.text()}\n")
+        with (folder / f"{name}.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["task", "sampler", "workers", "seeds", "q1", "median", "q3"])
             for task, n in self._blocks:
@@ -190,8 +195,8 @@ class Report:
                         quartiles = np.quantile(finals, [0.25, 0.5, 0.75])
                         cells = [f"{value:.6g}" for value in quartiles]
                         writer.writerow([task, sampler, n, len(finals), *cells])
-        self._draw_ranks(folder / "quality_ranks.png")
-        self._draw_curves(folder / "quality_curves.png")
+        self._draw_ranks(folder / f"{name}_ranks.png")
+        self._draw_curves(folder / f"{name}_curves.png")
 
     def _draw_ranks(self, path: Path) -> None:
         import scikit_posthocs

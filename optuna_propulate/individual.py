@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from dataclasses import field
-from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -55,9 +54,17 @@ class Lineage:
 
     def then(self, operator: str, **strategy: float) -> Lineage:
         """Return the lineage after one more operator."""
-        return replace(
-            self, operators=(*self.operators, operator), strategy={**self.strategy, **strategy}
+        return Lineage(
+            (*self.operators, operator),
+            self.parents,
+            self.homes,
+            {**self.strategy, **strategy},
+            self.choice,
         )
+
+    def chosen(self, choice: int) -> Lineage:
+        """Return the lineage with the choice that led to it."""
+        return Lineage(self.operators, self.parents, self.homes, self.strategy, choice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +95,31 @@ class Individual:
         default=None, init=False, repr=False, compare=False
     )
 
+    def of(self, lineage: Lineage, island: int, worker: int) -> Individual:
+        """Return the individual with another lineage, island and worker.
+
+        A quarter of what a ``dataclasses.replace`` costs, which every offspring takes several of.
+        """
+        return Individual(
+            self.genes,
+            self.loss,
+            self.number,
+            island,
+            worker,
+            self.generation,
+            self.violation,
+            lineage,
+        )
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the genes, sorted; as a rule the same object where they are equal."""
-        return self._located()[0]
+        return self.place[0]
 
     @property
     def units(self) -> NDArray[np.float64]:
         """The genes' places in the unit interval, in the order of ``names``."""
-        return self._located()[1]
+        return self.place[1]
 
     @property
     def rank_key(self) -> RankKey:
@@ -109,7 +132,9 @@ class Individual:
         """
         return (self.violation, self.loss, self.number, self.worker)
 
-    def _located(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    @property
+    def place(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """Names and units."""
         if self._place is None:
             names = _the_same(tuple(sorted(self.genes)))
             genes = [self.genes[name] for name in names]

@@ -7,7 +7,6 @@ import os
 import threading
 from dataclasses import dataclass
 from dataclasses import field
-from dataclasses import replace
 from heapq import nsmallest
 from typing import TYPE_CHECKING
 from typing import Any
@@ -335,7 +334,9 @@ class PropulateSampler(BaseSampler):
                     trial, study.direction, self._archipelago.n_islands, values[0]
                 )
                 if offspring is not None:
-                    individual = replace(individual, lineage=offspring.lineage)
+                    individual = individual.of(
+                        offspring.lineage, individual.island, individual.worker
+                    )
                 departures = known.island.born(individual, self._rng)
                 attributes = migration_attributes(departures, self._migration)
             if isinstance(known.exchange, StorageExchange):

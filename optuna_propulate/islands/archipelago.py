@@ -110,10 +110,21 @@ def settle_process(
 def default_population_size(n_workers: int) -> int:
     """Return the size of the breeding pool of an island with so many workers.
 
+    Fifteen, and one more for every 16 workers. Neither the number of parameters nor the budget
+    needs to be known: operators that need more than the pool keep what they have learnt from all
+    births, and a small pool is what makes a thousand trials enough. Of 15 and 20, 15 had the
+    better mean rank over 18 tasks with 1 and with 8 workers; of 15, 20 and 32 with 64 workers, 15
+    and 20 were level, and ahead of 32 (``benchmarks/results/ablation.md`` has 10 and 40).
+
+    Islands are one by default: with 64 workers and 1,000 trials, two islands are worse than one
+    nearly everywhere, and four worse than two, since each learns from fewer births. With hundreds
+    of trials for each worker they pay: an island that falls into a trap does not take the others
+    with it (``benchmarks/results/paper_table.md``).
+
     Args:
         n_workers: How many workers the island has.
     """
-    return max(20, n_workers // 2)
+    return 15 + n_workers // 16
 
 
 def node_sizes(nodes: Sequence[int]) -> list[int]:

@@ -142,8 +142,11 @@ class Island:
 
     def take_in(self, rng: np.random.Generator) -> None:
         """Take in what has arrived; never waits."""
+        messages = self._exchange.receive()
+        if not messages:
+            return
         removed: list[RankKey] = []
-        for message in self._exchange.receive():
+        for message in messages:
             if isinstance(message, News):
                 for individual in message.born:
                     self._hear(individual)
@@ -186,7 +189,7 @@ class Island:
         self._knowledge.pool, self._knowledge.pending = self.breeding_pool, pending
         children = self._breed(self._knowledge, rng)
         child = children[0] if len(children) else Individual(genes={})
-        return replace(child, island=self.index, worker=self.worker)
+        return child.of(child.lineage, self.index, self.worker)
 
     def born(self, individual: Individual, rng: np.random.Generator) -> list[Departure]:
         """Add an individual that was evaluated here, tell the mates, perhaps send migrants.

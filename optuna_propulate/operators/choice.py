@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from optuna_propulate.individual import NO_CHOICE
@@ -71,7 +70,7 @@ class CreditChoice:
         )
         choice = self._choose(credits.means, rng.random())
         return [
-            replace(child, lineage=replace(child.lineage, choice=choice))
+            child.of(child.lineage.chosen(choice), child.island, child.worker)
             for child in self.operators[choice](knowledge, rng)
         ]
 

@@ -65,8 +65,7 @@ class CovarianceSampling:
         self, individuals: Sequence[Individual], rng: np.random.Generator
     ) -> Sequence[Individual]:
         knowledge = Knowledge.of(individuals)
-        frame = knowledge.frame
-        ordered = np.flatnonzero(~frame.is_category)
+        frame, ordered = knowledge.frame, knowledge.frame.ordered
         if not len(knowledge) or len(ordered) < 2:
             return self.otherwise(individuals, rng)
         follower = knowledge.recall(self, lambda: Follower(frame, self.n_births))
@@ -75,8 +74,9 @@ class CovarianceSampling:
             follower.start(pool, ordered, self.sigma)
         parent = knowledge[int(rng.integers(len(knowledge), size=3).min())]
         child = frame.row(parent)
-        redrawn = frame.is_category & ~np.isnan(child) & (rng.random(len(child)) < 0.1)
-        child[redrawn] = rng.random(int(redrawn.sum()))
+        if len(ordered) < frame.n_columns:
+            redrawn = frame.is_category & ~np.isnan(child) & (rng.random(len(child)) < 0.1)
+            child[redrawn] = rng.random(int(redrawn.sum()))
         child[ordered] = follower.draw(rng)
         return [offspring(frame.genes(child), [parent], type(self).__name__)]
 

@@ -24,6 +24,8 @@ from optuna_propulate.operators.wrapping import InheritMissing
 
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from optuna_propulate.operators.base import Operator
 
 N_RANDOM = 10
@@ -37,7 +39,7 @@ def default_operator(population_size: int, *, n_workers: int = 1) -> Operator:
     self-adapted width for rugged and mixed spaces, or with one gene drawn anew; differences of
     the pool's members; Parzen estimators for few trials and categories; and a normal distribution
     that follows the births for smooth functions. Each wins where the others lose; the ablation in
-    ``benchmarks/results/quality.md`` shows what each is worth.
+    ``benchmarks/results/ablation.md`` shows what each is worth.
 
     Args:
         population_size: The size of the breeding pool, at least 2.
@@ -46,17 +48,42 @@ def default_operator(population_size: int, *, n_workers: int = 1) -> Operator:
     Raises:
         ValueError: If ``population_size`` is below 2.
     """
+    return choose_among(ways_to_breed(n_workers).values(), population_size)
+
+
+def ways_to_breed(n_workers: int = 1) -> dict[str, tuple[Operator, float]]:
+    """Return what ``default_operator`` chooses among, with the least probability of each.
+
+    Args:
+        n_workers: How many workers the island has.
+    """
+    steps = Pipeline(SelectTournament(2), UniformCrossover(1.0), SelfAdaptiveMutation())
+    return {
+        "steps": (steps, 0.03),
+        "genes": (Pipeline(SelectTournament(2), UniformCrossover(1.0), PointMutation(0.5)), 0.03),
+        "differences": (DifferentialMutation(), 0.03),
+        "densities": (ParzenSampling(), 0.03),
+        "covariance": (
+            CovarianceSampling(ParzenSampling(), n_births=max(4, n_workers // 8)),
+            0.2,
+        ),
+    }
+
+
+def choose_among(ways: Iterable[tuple[Operator, float]], population_size: int) -> Operator:
+    """Return random individuals first, then what the ways to breed give, chosen by credit.
+
+    Args:
+        ways: Operators with their least probabilities.
+        population_size: The size of the breeding pool, at least 2.
+
+    Raises:
+        ValueError: If ``population_size`` is below 2, or the probabilities are out of range.
+    """
     if population_size < 2:
         raise ValueError(f"population_size must be at least 2, but got {population_size}.")
-    steps = Pipeline(SelectTournament(2), UniformCrossover(1.0), SelfAdaptiveMutation())
-    chosen: dict[Operator, float] = {
-        steps: 0.05,
-        Pipeline(SelectTournament(2), UniformCrossover(1.0), PointMutation(0.5)): 0.05,
-        DifferentialMutation(): 0.05,
-        ParzenSampling(): 0.05,
-        CovarianceSampling(steps, n_births=max(4, n_workers // 8)): 0.25,
-    }
-    choice = CreditChoice(tuple(chosen), tuple(chosen.values()))
+    operators, floors = zip(*ways, strict=True)
+    choice = CreditChoice(operators, floors)
     return WarmUp(min(N_RANDOM, population_size), AvoidDuplicates(InheritMissing(choice)))
 
 

@@ -82,7 +82,7 @@ class DifferentialMutation:
         frame = knowledge.frame
         rows = frame.rows((target, best, first, second))
         moved = _moved(rows, factor)
-        if frame.is_category.any():
+        if len(frame.ordered) < frame.n_columns:
             giver = rng.integers(4, size=len(moved))
             moved = np.where(frame.is_category, rows[giver, np.arange(len(moved))], moved)
         crossed = rng.random(len(moved)) < rate

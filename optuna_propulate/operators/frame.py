@@ -33,22 +33,21 @@ class Frame:
     Attributes:
         names: The name of each column.
         is_category: Whether a column holds categories, shape ``(n_columns,)``.
+        ordered: Which columns do not, shape ``(n_ordered,)``.
         n_values: How many values a discrete column has, 0 for a continuous one.
+        is_discrete: Whether every column is discrete.
     """
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self.is_category: NDArray[np.bool_] = np.zeros(0, dtype=bool)
+        self.ordered: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
         self.n_values: NDArray[np.float64] = np.zeros(0)
+        self.is_discrete = True
         self._distributions: dict[str, BaseDistribution] = {}
         self._columns: dict[tuple[str, ...], NDArray[np.intp]] = {}
         self._all: tuple[str, ...] | None = None  # the names of those that have every gene
         self._until_next_look = 0
-
-    @property
-    def is_discrete(self) -> bool:
-        """Whether every gene is discrete."""
-        return bool(self.n_values.all())
 
     @property
     def n_columns(self) -> int:
@@ -75,9 +74,9 @@ class Frame:
     def rows(self, individuals: Sequence[Individual]) -> NDArray[np.float64]:
         """Return the genes of individuals, shape ``(n_individuals, n_columns)``."""
         everything = self._all
-        units = [one.units for one in individuals if one.names is everything]
-        if units and len(units) == len(individuals):
-            return np.array(units)
+        places = [individual.place for individual in individuals]
+        if places and all(names is everything for names, _ in places):
+            return np.array([units for _, units in places])
         for individual in individuals:
             self._columns_of(individual)  # may add columns, of which every row has to know
         rows = np.full((len(individuals), len(self.names)), np.nan)
@@ -119,5 +118,7 @@ class Frame:
             [isinstance(distribution, CategoricalDistribution) for distribution in distributions],
             dtype=bool,
         )
+        self.ordered = np.flatnonzero(~self.is_category)
         self.n_values = np.array([n_values(one) for one in distributions], dtype=float)
+        self.is_discrete = bool(self.n_values.all())
         self._until_next_look = _LOOKED_AT_ANEW

@@ -107,7 +107,8 @@ class Mixture:
 
     def __init__(self, frame: Frame, individuals: Sequence[Individual]) -> None:
         self._centres = frame.rows(individuals)
-        self._is_category, self._n_values = frame.is_category, frame.n_values
+        self._is_category, self._ordered = frame.is_category, frame.ordered
+        self._n_values = frame.n_values
         n = len(individuals) + 1
         width = 0.2 * n ** (-1.0 / (frame.n_columns + 4))
         self._width = min(max(width, 1.0 / min(100, n + 1)), 1.0)
@@ -139,9 +140,8 @@ class Mixture:
             places: Shape ``(n, n_columns)``.
         """
         densities = np.zeros((len(places), len(self._centres) + 1))
-        ordered = np.flatnonzero(~self._is_category)
-        centres = self._centres[:, ordered]
-        offsets = (places[:, None, ordered] - centres[None]) / self._width
+        centres = self._centres[:, self._ordered]
+        offsets = (places[:, None, self._ordered] - centres[None]) / self._width
         log_normal = -0.5 * offsets**2 - np.log(self._width * _ROOT * self._mass(centres))
         densities[:, :-1] = np.where(np.isnan(log_normal), 0.0, log_normal).sum(axis=2)
         for column in np.flatnonzero(self._is_category).tolist():
