@@ -72,7 +72,7 @@ class CovarianceSampling:
         if not follower.is_ready:
             pool = frame.rows(knowledge[: max(3, len(knowledge) // 4)])[:, ordered]
             follower.start(pool, ordered, self.sigma)
-        parent = knowledge[int(rng.integers(len(knowledge), size=3).min())]
+        parent = knowledge[int(rng.random(3).min() * len(knowledge))]
         child = frame.row(parent)
         if len(ordered) < frame.n_columns:
             redrawn = frame.is_category & ~np.isnan(child) & (rng.random(len(child)) < 0.1)

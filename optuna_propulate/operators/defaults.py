@@ -58,15 +58,13 @@ def ways_to_breed(n_workers: int = 1) -> dict[str, tuple[Operator, float]]:
         n_workers: How many workers the island has.
     """
     steps = Pipeline(SelectTournament(2), UniformCrossover(1.0), SelfAdaptiveMutation())
+    densities = ParzenSampling()
     return {
         "steps": (steps, 0.03),
         "genes": (Pipeline(SelectTournament(2), UniformCrossover(1.0), PointMutation(0.5)), 0.03),
         "differences": (DifferentialMutation(), 0.03),
-        "densities": (ParzenSampling(), 0.03),
-        "covariance": (
-            CovarianceSampling(ParzenSampling(), n_births=max(4, n_workers // 8)),
-            0.2,
-        ),
+        "densities": (densities, 0.03),
+        "covariance": (CovarianceSampling(densities, n_births=max(4, n_workers // 8)), 0.2),
     }
 
 

@@ -75,8 +75,9 @@ class DifferentialMutation:
         members = [one for one in knowledge if one.number not in history.beaten]
         if len(members) < 4:
             members = list(knowledge)
-        target = members[int(rng.integers(len(members)))]
-        best = members[int(rng.integers(max(2, round(self.p * len(members))))) % len(members)]
+        target = _one_of(members, rng)
+        n_best = min(max(2, round(self.p * len(members))), len(members))
+        best = _one_of(members[:n_best], rng)
         first = _other(members, (target,), rng)
         second = _other(knowledge, (target, first), rng)
         frame = knowledge.frame
@@ -86,7 +87,7 @@ class DifferentialMutation:
             giver = rng.integers(4, size=len(moved))
             moved = np.where(frame.is_category, rows[giver, np.arange(len(moved))], moved)
         crossed = rng.random(len(moved)) < rate
-        crossed[int(rng.integers(len(moved)))] = True
+        crossed[int(rng.random() * len(moved))] = True
         child = np.where(crossed & ~np.isnan(moved), moved, rows[0])
         return [
             offspring(
@@ -107,12 +108,16 @@ def _other(
     members: Sequence[Individual], taken: tuple[Individual, ...], rng: np.random.Generator
 ) -> Individual:
     """Draw a member that is not taken yet; one that is, if there are too few."""
-    member = members[int(rng.integers(len(members)))]
+    member = _one_of(members, rng)
     for _ in range(10):
-        if all(member is not one for one in taken):
+        if member not in taken:
             break
-        member = members[int(rng.integers(len(members)))]
+        member = _one_of(members, rng)
     return member
+
+
+def _one_of(members: Sequence[Individual], rng: np.random.Generator) -> Individual:
+    return members[int(rng.random() * len(members))]  # a tenth of the cost of rng.integers
 
 
 def _moved(rows: Row, factor: float) -> Row:
@@ -124,10 +129,13 @@ def _moved(rows: Row, factor: float) -> Row:
     """
     target, best, first, second = rows
     towards, along = best - target, first - second
-    step = np.where(np.isnan(towards), 0.0, towards) + np.where(np.isnan(along), 0.0, along)
-    moved = np.where(np.isnan(target), best, target + factor * step)
-    moved = np.where(moved < 0.0, 0.5 * target, moved)
-    moved = np.where(moved > 1.0, 0.5 * (1.0 + target), moved)
+    moved = target + factor * (towards + along)
+    if math.isnan(moved.sum()):
+        step = np.where(np.isnan(towards), 0.0, towards) + np.where(np.isnan(along), 0.0, along)
+        moved = np.where(np.isnan(target), best, target + factor * step)
+    if not 0.0 <= moved.min() <= moved.max() <= 1.0:
+        moved = np.where(moved < 0.0, 0.5 * target, moved)
+        moved = np.where(moved > 1.0, 0.5 * (1.0 + target), moved)
     return np.asarray(moved)
 
 
@@ -141,7 +149,7 @@ class SuccessHistory:
 
     def draw(self, rng: np.random.Generator) -> tuple[float, float]:
         """Return F in (0, 1] and CR in [0, 1]."""
-        mean_factor, mean_rate = self._pairs[int(rng.integers(len(self._pairs)))]
+        mean_factor, mean_rate = self._pairs[int(rng.random() * len(self._pairs))]
         factor = 0.0
         while factor <= 0.0:
             factor = mean_factor + _WIDTH * math.tan(math.pi * (rng.random() - 0.5))

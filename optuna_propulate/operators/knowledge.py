@@ -16,7 +16,6 @@ from optuna_propulate.operators.frame import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from collections.abc import Hashable
 
     from optuna_propulate.individual import Individual
 
@@ -66,7 +65,7 @@ class Knowledge(Sequence["Individual"]):
         self.pending: Sequence[Individual] = ()
         self.frame = Frame()
         self._heard: deque[Birth] = deque(maxlen=_REPLAYED)
-        self._memories: dict[Hashable, Any] = {}
+        self._memories: dict[int, tuple[object, Any]] = {}  # by identity: hashing takes longer
         for individual in pool:
             self.frame.include(individual)
 
@@ -87,23 +86,24 @@ class Knowledge(Sequence["Individual"]):
         birth = Birth(individual, rank)
         self.frame.include(individual)
         self._heard.append(birth)
-        for memory in self._memories.values():
+        for _, memory in self._memories.values():
             memory.hear(birth)
 
-    def recall(self, operator: Hashable, make: Callable[[], AnyMemory]) -> AnyMemory:
+    def recall(self, operator: object, make: Callable[[], AnyMemory]) -> AnyMemory:
         """Return what an operator has learnt.
 
         Args:
-            operator: The operator; equal ones share their memory.
+            operator: The operator; no other one shares its memory.
             make: Returns an empty memory, which first hears of the latest births.
         """
-        memory: AnyMemory | None = self._memories.get(operator)
-        if memory is None:
+        known = self._memories.get(id(operator))
+        if known is None:
             memory = make()
             for birth in self._heard:
                 memory.hear(birth)
-            self._memories[operator] = memory
-        return memory
+            self._memories[id(operator)] = known = (operator, memory)  # so the identity lasts
+        remembered: AnyMemory = known[1]
+        return remembered
 
     @overload
     def __getitem__(self, index: int) -> Individual: ...

@@ -142,8 +142,13 @@ class Mixture:
         densities = np.zeros((len(places), len(self._centres) + 1))
         centres = self._centres[:, self._ordered]
         offsets = (places[:, None, self._ordered] - centres[None]) / self._width
-        log_normal = -0.5 * offsets**2 - np.log(self._width * _ROOT * self._mass(centres))
-        densities[:, :-1] = np.where(np.isnan(log_normal), 0.0, log_normal).sum(axis=2)
+        log_mass = np.log(self._width * _ROOT * self._mass(centres))
+        if math.isnan(log_mass.sum()):
+            log_normal = -0.5 * offsets**2 - log_mass
+            densities[:, :-1] = np.where(np.isnan(log_normal), 0.0, log_normal).sum(axis=2)
+        else:
+            squared = np.einsum("ijk,ijk->ij", offsets, offsets)
+            densities[:, :-1] = -0.5 * squared - log_mass.sum(axis=1)
         for column in np.flatnonzero(self._is_category).tolist():
             centre, n_values = self._centres[:, column], self._n_values[column]
             same = np.abs(places[:, None, column] - centre[None]) < 0.5 / n_values
