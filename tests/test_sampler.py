@@ -143,3 +143,65 @@ def test_bad_arguments_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         PropulateSampler(**arguments)
+
+
+def operators_of(sampler: PropulateSampler, n_trials: int = 150) -> set[str]:
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(sphere, n_trials=n_trials)
+    return {
+        operator
+        for trial in study.trials
+        for operator in trial.system_attrs["propulate:lineage"]["operators"]
+    }
+
+
+def test_the_default_breeds_in_five_ways() -> None:
+    ways = {"SelfAdaptiveMutation", "PointMutation", "DifferentialMutation"}
+    ways |= {"ParzenSampling", "CovarianceSampling"}
+    assert ways < operators_of(PropulateSampler(seed=1))
+    assert not ways & operators_of(PropulateSampler(seed=1), n_trials=10)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"crossover_probability": 0.7}, {"sigma_factor": 0.05}, {"mutation_probability": 0.4}],
+)
+def test_the_settings_of_the_paper_ask_for_its_operators(setting: dict[str, float]) -> None:
+    operators = operators_of(PropulateSampler(seed=1, **setting))
+    assert "IntervalMutation" in operators
+    assert not operators & {"CovarianceSampling", "ParzenSampling", "DifferentialMutation"}
+
+
+def test_a_small_population_is_random_no_longer_than_it_must() -> None:
+    study = optuna.create_study(sampler=PropulateSampler(population_size=3, seed=1))
+    study.optimize(sphere, n_trials=10)
+    generations = [trial.user_attrs["generation"] for trial in study.trials]
+    assert generations[:3] == [0, 0, 0]
+    assert min(generations[3:]) > 0
+
+
+def test_workers_that_share_a_database_learn_from_each_other() -> None:
+    storage = optuna.storages.InMemoryStorage()
+    optuna.create_study(storage=storage, study_name="s")
+    samplers = [PropulateSampler(islands=2, island=0, seed=seed) for seed in (1, 2)]
+    studies = [
+        optuna.load_study(storage=storage, study_name="s", sampler=sampler) for sampler in samplers
+    ]
+    for _ in range(30):
+        for study in studies:
+            study.optimize(sphere, n_trials=1)
+    chosen = {
+        individual.lineage.choice
+        for sampler, study in zip(samplers, studies, strict=True)
+        for individual in sampler.breeding_pool(study)
+    }
+    assert len(chosen - {-1}) > 1
+    first, second = (
+        [(i.number, i.lineage.choice) for i in sampler.breeding_pool(study)]
+        for sampler, study in zip(samplers, studies, strict=True)
+    )
+    shared = {number for number, _ in first} & {number for number, _ in second}
+    assert len(shared) >= 10
+    assert {pair for pair in first if pair[0] in shared} == {
+        pair for pair in second if pair[0] in shared
+    }
