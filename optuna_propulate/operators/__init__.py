@@ -4,6 +4,8 @@ from optuna_propulate.operators.base import Operator
 from optuna_propulate.operators.base import Pipeline
 from optuna_propulate.operators.choice import CreditChoice
 from optuna_propulate.operators.covariance import CovarianceSampling
+from optuna_propulate.operators.crossover import BoltzmannCrossover
+from optuna_propulate.operators.crossover import MultiParentCrossover
 from optuna_propulate.operators.crossover import UniformCrossover
 from optuna_propulate.operators.defaults import crossover_and_mutation
 from optuna_propulate.operators.defaults import default_operator
@@ -26,12 +28,14 @@ from optuna_propulate.operators.wrapping import InheritMissing
 
 __all__ = [
     "AvoidDuplicates",
+    "BoltzmannCrossover",
     "CovarianceSampling",
     "CreditChoice",
     "DifferentialMutation",
     "InheritMissing",
     "IntervalMutation",
     "Knowledge",
+    "MultiParentCrossover",
     "Operator",
     "ParzenSampling",
     "Pipeline",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from optuna_propulate.genes import Gene
     from optuna_propulate.individual import Individual
 
 
@@ -51,10 +53,86 @@ class UniformCrossover:
         if len(individuals) < 2 or rng.random() >= self.probability:
             return [offspring(dict(first.genes), [first], "Copy")]
         second = individuals[1]
-        names = sorted(first.genes.keys() | second.genes.keys())
-        from_first = rng.random(len(names)) < self.parent_share
-        genes = {}
-        for name, take_first in zip(names, from_first.tolist(), strict=True):
-            giver, other = (first, second) if take_first else (second, first)
-            genes[name] = giver.genes[name] if name in giver.genes else other.genes[name]
+        genes = _mixed(first, second, self.parent_share, rng)
         return [offspring(genes, [first, second], type(self).__name__)]
+
+
+@dataclass(frozen=True)
+class BoltzmannCrossover:
+    """Crosses the first two individuals; the better one gives more of the genes.
+
+    A gene comes from the first parent with the probability
+    ``1 / (1 + exp((loss_first - loss_second) / temperature))``, a sigmoid: half of them between
+    equals, all of them if the second is worse by many times the temperature. A gene that only one
+    parent has is inherited from that parent.
+
+    Args:
+        temperature: The difference of losses that counts, in units of the loss; above 0.
+
+    Raises:
+        ValueError: If ``temperature`` is not above 0.
+
+    Reference:
+        Goldberg, A note on Boltzmann tournament selection, Complex Systems 4, 1990; Propulate's
+        ``CrossoverSigmoid``.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0.0:
+            raise ValueError(f"temperature must be above 0, but got {self.temperature}.")
+
+    def __call__(
+        self, individuals: Sequence[Individual], rng: np.random.Generator
+    ) -> Sequence[Individual]:
+        if not individuals:
+            return []
+        first = individuals[0]
+        if len(individuals) < 2:
+            return [offspring(dict(first.genes), [first], "Copy")]
+        second = individuals[1]
+        genes = _mixed(first, second, self._share(first, second), rng)
+        return [offspring(genes, [first, second], type(self).__name__)]
+
+    def _share(self, first: Individual, second: Individual) -> float:
+        if first.violation != second.violation:
+            return float(first.violation < second.violation)
+        if first.loss == second.loss:  # infinite ones, too
+            return 0.5
+        exponent = (first.loss - second.loss) / self.temperature
+        return 1.0 / (1.0 + math.exp(min(max(exponent, -700.0), 700.0)))
+
+
+@dataclass(frozen=True)
+class MultiParentCrossover:
+    """Crosses all individuals: each gene comes from any parent that has it, equally likely.
+
+    Reference:
+        Muehlenbein and Voigt, Gene pool recombination in genetic algorithms, 1996; Propulate's
+        ``CrossoverMultiple``.
+    """
+
+    def __call__(
+        self, individuals: Sequence[Individual], rng: np.random.Generator
+    ) -> Sequence[Individual]:
+        if not individuals:
+            return []
+        genes = {}
+        for name in sorted({name for parent in individuals for name in parent.genes}):
+            givers = [parent for parent in individuals if name in parent.genes]
+            genes[name] = givers[int(rng.integers(len(givers)))].genes[name]
+        return [offspring(genes, individuals, type(self).__name__)]
+
+
+def _mixed(
+    first: Individual, second: Individual, share: float, rng: np.random.Generator
+) -> dict[str, Gene]:
+    """Return each gene from the first parent with the probability ``share``, if both have it."""
+    names = sorted(first.genes.keys() | second.genes.keys())
+    from_first = rng.random(len(names)) < share
+    genes = {}
+    for name, take_first in zip(names, from_first.tolist(), strict=True):
+        giver, other = (first, second) if take_first else (second, first)
+        genes[name] = giver.genes[name] if name in giver.genes else other.genes[name]
+    return genes

@@ -27,19 +27,28 @@ class PointMutation:
 
     Args:
         probability: How likely an individual is mutated.
-        n_genes: How many different genes then change; all of them if there are fewer.
+        n_genes: How many different genes then change, or the least and the most, of which any
+            number is equally likely; all of them if there are fewer.
 
     Raises:
-        ValueError: If ``probability`` is not in [0, 1] or ``n_genes`` is below 1.
+        ValueError: If ``probability`` is not in [0, 1], ``n_genes`` is below 1, or its least is
+            above its most.
     """
 
     probability: float = 0.4
-    n_genes: int = 1
+    n_genes: int | tuple[int, int] = 1
 
     def __post_init__(self) -> None:
         check_probability("probability", self.probability)
-        if self.n_genes < 1:
-            raise ValueError(f"n_genes must be at least 1, but got {self.n_genes}.")
+        least, most = self._range
+        if not 1 <= least <= most:
+            raise ValueError(
+                f"n_genes must be at least 1, or a pair in order, but got {self.n_genes}."
+            )
+
+    @property
+    def _range(self) -> tuple[int, int]:
+        return (self.n_genes, self.n_genes) if isinstance(self.n_genes, int) else self.n_genes
 
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
@@ -51,7 +60,9 @@ class PointMutation:
             return individual
         genes = dict(individual.genes)
         names = sorted(genes)
-        for index in rng.permutation(len(names))[: self.n_genes].tolist():
+        least, most = self._range
+        n_genes = least if least == most else int(rng.integers(least, most + 1))
+        for index in rng.permutation(len(names))[:n_genes].tolist():
             genes[names[index]] = genes[names[index]].redrawn(rng)
         return changed(individual, genes, type(self).__name__)
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +15,9 @@ from strategies import units
 
 from optuna_propulate.genes import Gene
 from optuna_propulate.individual import Individual
+from optuna_propulate.operators import BoltzmannCrossover
+from optuna_propulate.operators import MultiParentCrossover
+from optuna_propulate.operators import Operator
 from optuna_propulate.operators import UniformCrossover
 
 
@@ -125,3 +130,73 @@ def test_crossover_happens_as_often_as_set() -> None:
 def test_a_probability_out_of_range_is_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{name} must"):
         UniformCrossover(**{name: value})
+
+
+@given(couples, seeds)
+def test_a_boltzmann_child_has_every_gene_and_each_from_a_parent(
+    pool: list[Individual], seed: int
+) -> None:
+    first, second, *_ = pool
+    (child,) = BoltzmannCrossover()(pool, np.random.default_rng(seed))
+    assert child.genes.keys() == first.genes.keys() | second.genes.keys()
+    for name, gene in child.genes.items():
+        assert any(gene is parent.genes.get(name) for parent in (first, second))
+    assert child.lineage.parents == (first.number, second.number)
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ((1.0, 1.0), 0.5),
+        ((math.inf, math.inf), 0.5),
+        ((0.0, math.log(3.0)), 0.75),
+        ((math.log(3.0), 0.0), 0.25),
+        ((0.0, math.inf), 1.0),
+        ((1e308, -1e308), 0.0),
+    ],
+)
+def test_the_better_parent_gives_more_of_the_genes(
+    losses: tuple[float, float], expected: float
+) -> None:
+    pool = [
+        replace(long_individual(value, number), loss=loss)
+        for number, (value, loss) in enumerate(zip((1.0, 0.0), losses, strict=True))
+    ]
+    (child,) = BoltzmannCrossover(temperature=1.0)(pool, np.random.default_rng(3))
+    share = sum(gene.value for gene in child.genes.values()) / N_GENES
+    tolerance = 4 * math.sqrt(expected * (1 - expected) / N_GENES)
+    assert share == pytest.approx(expected, abs=tolerance + 1e-12)
+
+
+def test_a_feasible_parent_gives_all_genes() -> None:
+    pool = [long_individual(1.0, 0), replace(long_individual(0.0, 1), violation=1.0, loss=-9.0)]
+    (child,) = BoltzmannCrossover()(pool, np.random.default_rng(3))
+    assert all(gene.value == 1.0 for gene in child.genes.values())
+
+
+@given(pools(min_size=1, max_size=5), seeds)
+def test_all_parents_may_give_a_gene(pool: list[Individual], seed: int) -> None:
+    (child,) = MultiParentCrossover()(pool, np.random.default_rng(seed))
+    assert child.genes.keys() == {name for parent in pool for name in parent.genes}
+    for name, gene in child.genes.items():
+        assert any(gene is parent.genes.get(name) for parent in pool)
+    assert child.lineage.parents == tuple(parent.number for parent in pool)
+
+
+def test_parents_give_equally_many_genes() -> None:
+    pool = [long_individual(value, number) for number, value in enumerate((0.0, 0.5, 1.0))]
+    (child,) = MultiParentCrossover()(pool, np.random.default_rng(1))
+    counts = Counter(gene.value for gene in child.genes.values())
+    for value in (0.0, 0.5, 1.0):
+        assert counts[value] / N_GENES == pytest.approx(1 / 3, abs=0.03)
+
+
+@pytest.mark.parametrize("operator", [BoltzmannCrossover(), MultiParentCrossover()])
+def test_nobody_has_no_children(operator: Operator) -> None:
+    assert len(operator([], np.random.default_rng(1))) == 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
+def test_a_temperature_that_is_none_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match="temperature"):
+        BoltzmannCrossover(temperature)

@@ -202,3 +202,19 @@ def test_mutating_no_gene_is_refused(n_genes: int) -> None:
 def test_a_step_without_width_is_refused(sigma_factor: float) -> None:
     with pytest.raises(ValueError, match=f"^sigma_factor must.*{sigma_factor}"):
         IntervalMutation(sigma_factor=sigma_factor)
+
+
+def test_any_number_of_genes_in_the_range_is_equally_likely() -> None:
+    rng, individual = np.random.default_rng(1), uniform_individual(8)
+    operator = PointMutation(probability=1.0, n_genes=(2, 5))
+    counts = Counter(
+        len(changed_names(individual, operator([individual], rng)[0])) for _ in range(4000)
+    )
+    assert set(counts) == {2, 3, 4, 5}
+    assert all(abs(count / 4000 - 0.25) < 0.03 for count in counts.values())
+
+
+@pytest.mark.parametrize("n_genes", [(0, 2), (3, 2)])
+def test_a_range_out_of_order_is_refused(n_genes: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="n_genes"):
+        PointMutation(n_genes=n_genes)
