@@ -17,6 +17,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from optuna_propulate._optuna_compat import contains
+from optuna_propulate._optuna_compat import is_fixed
 from optuna_propulate._optuna_compat import is_multi_objective
 from optuna_propulate._optuna_compat import set_attributes
 from optuna_propulate._optuna_compat import storage_of
@@ -171,6 +172,8 @@ class PropulateSampler(BaseSampler):
             self._archipelago = settle_workers(islands, n_workers)
             self._island = self._archipelago.island_of(self._worker)
         self._topology = resolve_topology(topology, self._archipelago.n_islands)
+        if population_size is not None and population_size < 2:
+            raise ValueError(f"population_size must be at least 2, but got {population_size}.")
         self._given_pool_size = population_size
         self._population_size = self._pool_size(self._worker)
         settings = {
@@ -280,7 +283,10 @@ class PropulateSampler(BaseSampler):
         offspring = self._breed_for(study, trial)
         exchange = STORAGE if self._shares_storage else None
         set_attributes(
-            study, trial, user_attributes(offspring), system_attributes(offspring, trial, exchange)
+            study,
+            trial,
+            user_attributes(offspring),
+            system_attributes(offspring, trial, exchange, learns=self._transport is None),
         )
 
     def infer_relative_search_space(
@@ -333,7 +339,7 @@ class PropulateSampler(BaseSampler):
                 individual = individual_of(
                     trial, study.direction, self._archipelago.n_islands, values[0]
                 )
-                if offspring is not None:
+                if offspring is not None and not is_fixed(trial):
                     individual = individual.of(
                         offspring.lineage, individual.island, individual.worker
                     )
@@ -421,15 +427,17 @@ class PropulateSampler(BaseSampler):
             return WarmUp(self._population_size, operators)
         if given:
             return crossover_and_mutation(self._population_size, **given)
-        return default_operator(self._population_size, n_workers=self._n_mates(self._worker))
+        return default_operator(
+            self._population_size, n_workers=self._n_workers_there(self._worker)
+        )
 
-    def _n_mates(self, worker: int) -> int:
+    def _n_workers_there(self, worker: int) -> int:
         return self._archipelago.sizes[self._archipelago.island_of(worker)]
 
     def _pool_size(self, worker: int) -> int:
         if self._given_pool_size is not None:
             return self._given_pool_size
-        return default_population_size(self._n_mates(worker))
+        return default_population_size(self._n_workers_there(worker))
 
     def _stream(self, seed: int | None, worker: int) -> np.random.Generator:
         """Return the worker's own child of the seed, as ``SeedSequence(seed).spawn`` gives it."""

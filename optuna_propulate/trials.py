@@ -52,11 +52,17 @@ def user_attributes(offspring: Individual) -> dict[str, Any]:
 
 
 def system_attributes(
-    offspring: Individual, trial: FrozenTrial, exchange: str | None = None
+    offspring: Individual, trial: FrozenTrial, exchange: str | None = None, *, learns: bool = False
 ) -> dict[str, Any]:
     """Return the system attribute that records the lineage of a trial.
 
     Immigrants are the parents whose home is another island than the offspring's.
+
+    Args:
+        offspring: What the trial was bred as.
+        trial: The trial.
+        exchange: What carries the messages that the trial takes, if it takes any.
+        learns: Whether others learn from the study how it was bred.
     """
     lineage = offspring.lineage
     operators = ("Enqueued", *lineage.operators) if is_fixed(trial) else lineage.operators
@@ -65,8 +71,9 @@ def system_attributes(
         "parents": list(lineage.parents),
         "immigrant_homes": [home for home in lineage.homes if home != offspring.island],
     }
-    if exchange is not None:  # who reads the study learns from it
+    if exchange is not None:
         record["exchange"] = exchange
+    if learns and not is_fixed(trial):
         record["strategy"], record["choice"] = dict(lineage.strategy), lineage.choice
     return {LINEAGE: record}
 

@@ -149,7 +149,7 @@ class Island:
         for message in messages:
             if isinstance(message, News):
                 for individual in message.born:
-                    self._hear(individual)
+                    self._knowledge.hear(individual)
                 for individual in message.added:
                     self._known.add(individual)
                 for key in message.removed:
@@ -163,7 +163,7 @@ class Island:
 
         As nobody can give them up, the best ``population_size`` of them are all that it takes.
         """
-        self._hear(individual)
+        self._knowledge.hear(individual)
         for population in (self._joined, self._known):
             population.add(individual)
         if len(self._joined) > self._size:
@@ -174,10 +174,12 @@ class Island:
     def resume(self, individuals: Sequence[Individual]) -> None:
         """Own individuals of an earlier run."""
         for individual in individuals:
-            self._hear(individual)
+            self._knowledge.hear(individual)
             self._add(individual)
         self.tally.born += len(individuals)
         self._tell()
+        if individuals:
+            self._exchange.publish(News(born=tuple(individuals)))
 
     def breed(self, rng: np.random.Generator, pending: Sequence[Individual] = ()) -> Individual:
         """Return an offspring of the breeding pool; one without genes if the pool is empty.
@@ -186,7 +188,7 @@ class Island:
             rng: What the operators draw from.
             pending: Offspring of this process that are being evaluated.
         """
-        self._knowledge.pool, self._knowledge.pending = self.breeding_pool, pending
+        self._knowledge.look_at(self.breeding_pool, pending)
         children = self._breed(self._knowledge, rng)
         child = children[0] if len(children) else Individual(genes={})
         return child.of(child.lineage, self.index, self.worker)
@@ -199,7 +201,7 @@ class Island:
         """
         self.take_in(rng)  # who is up to date tells less
         self.tally.born += 1
-        self._hear(individual)
+        self._knowledge.hear(individual)
         self._announce(individual)
         self._add(individual)
         removed = self._make_room(rng)
@@ -214,9 +216,6 @@ class Island:
     def settle(self, rng: np.random.Generator) -> None:
         """Wait until every worker has finished and all messages have arrived, and take them in."""
         self._exchange.settle(lambda: self.take_in(rng))
-
-    def _hear(self, individual: Individual) -> None:
-        self._knowledge.hear(individual, self._known.rank(individual.rank_key))
 
     def _announce(self, individual: Individual) -> None:
         self._unannounced.append(individual)
@@ -272,7 +271,7 @@ class Island:
                 continue
             self.tally.arrived += 1
             newcomer = replace(migrant, lineage=Lineage())  # no credit for what was bred elsewhere
-            self._hear(newcomer)
+            self._knowledge.hear(newcomer)
             if not message.told:
                 self._announce(newcomer)
             self._add(migrant, told=message.told)

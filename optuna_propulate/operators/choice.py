@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from optuna_propulate.individual import NO_CHOICE
 from optuna_propulate.operators.knowledge import Knowledge
 
 
@@ -104,8 +103,11 @@ class Credits:
 
     def hear(self, birth: Birth) -> None:
         choice = birth.individual.lineage.choice
-        self._earned = [self._decay * earned for earned in self._earned]
-        self._made = [max(self._decay * made, 1e-3) for made in self._made]
-        if choice != NO_CHOICE and choice < len(self._made):
-            self._made[choice] += 1.0
-            self._earned[choice] += max(0.0, 1.0 - birth.rank / self._top)
+        if (
+            not 0 <= choice < len(self._made)
+        ):  # nobody's, or that of an island with other operators
+            return
+        self._earned = [max(self._decay * earned, 1e-100) for earned in self._earned]
+        self._made = [max(self._decay * made, 1e-100) for made in self._made]
+        self._made[choice] += 1.0
+        self._earned[choice] += max(0.0, 1.0 - birth.rank / self._top)

@@ -35,8 +35,7 @@ class CovarianceSampling:
     The births that such draws led to, on whichever worker of the island, and those of other
     operators that are among the best, make up the generations that the distribution learns from.
     It starts around the best quarter of the pool, and anew when it has converged or a new gene
-    turns up. Categories, and genes that the pool lacks, come from one of the best of the pool; one
-    category in ten is drawn anew.
+    turns up. Categories come from one of the best of the pool; one in ten is drawn anew.
 
     Args:
         otherwise: What makes the offspring if fewer than two genes are ordered.

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
 
 from optuna_propulate.genes import Gene
 from optuna_propulate.genes import from_unit
+from optuna_propulate.genes import is_ordered
 from optuna_propulate.genes import n_values
+from optuna_propulate.genes import to_unit
 
 
 if TYPE_CHECKING:
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
 
     from optuna_propulate.individual import Individual
 
-_LOOKED_AT_ANEW = 64
+_MOST_BRANCHES = 1024
 
 
 class Frame:
@@ -35,6 +40,7 @@ class Frame:
         is_category: Whether a column holds categories, shape ``(n_columns,)``.
         ordered: Which columns do not, shape ``(n_ordered,)``.
         n_values: How many values a discrete column has, 0 for a continuous one.
+        n_bins: The same where all values own equal bins, else 0, as for log-scaled integers.
         is_discrete: Whether every column is discrete.
     """
 
@@ -43,33 +49,41 @@ class Frame:
         self.is_category: NDArray[np.bool_] = np.zeros(0, dtype=bool)
         self.ordered: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
         self.n_values: NDArray[np.float64] = np.zeros(0)
+        self.n_bins: NDArray[np.float64] = np.zeros(0)
         self.is_discrete = True
         self._distributions: dict[str, BaseDistribution] = {}
         self._columns: dict[tuple[str, ...], NDArray[np.intp]] = {}
         self._all: tuple[str, ...] | None = None  # the names of those that have every gene
-        self._until_next_look = 0
+        self._moved: set[str] = set()  # columns whose range has changed
 
     @property
     def n_columns(self) -> int:
         """How many genes are known."""
         return len(self.names)
 
+    def knows(self, names: tuple[str, ...]) -> bool:
+        """Tell whether all of an individual's genes are columns."""
+        return names is self._all or names in self._columns
+
     def include(self, individual: Individual) -> None:
         """Add the genes that were not known, and take over the ranges of all."""
+        changed = False
         for name, gene in individual.genes.items():
-            self._distributions[name] = gene.distribution
-        self._until_next_look -= 1
-        if len(self._distributions) > len(self.names) or self._until_next_look < 0:
+            before, now = self._distributions.get(name), gene.distribution
+            self._distributions[name] = now
+            if before is None:
+                changed = True
+            elif before is not now and _scale(before) != _scale(now):
+                self._moved.add(name)
+                changed = True
+        if changed:
             self._look()
 
     def row(self, individual: Individual) -> NDArray[np.float64]:
         """Return an individual's genes, shape ``(n_columns,)``, as a new array."""
         if individual.names is self._all:
             return np.array(individual.units)
-        columns = self._columns_of(individual)
-        row = np.full(len(self.names), np.nan)
-        row[columns] = individual.units
-        return row
+        return np.array(self.rows([individual])[0])
 
     def rows(self, individuals: Sequence[Individual]) -> NDArray[np.float64]:
         """Return the genes of individuals, shape ``(n_individuals, n_columns)``."""
@@ -82,7 +96,19 @@ class Frame:
         rows = np.full((len(individuals), len(self.names)), np.nan)
         for row, individual in zip(rows, individuals, strict=True):
             row[self._columns_of(individual)] = individual.units
+        for name in self._moved:
+            self._place_anew(rows[:, self.names.index(name)], name, individuals)
         return rows
+
+    def _place_anew(
+        self, column: NDArray[np.float64], name: str, individuals: Sequence[Individual]
+    ) -> None:
+        """Overwrite a column by the values' places in the range of now; NaN if they have none."""
+        distribution = self._distributions[name]
+        for row, individual in enumerate(individuals):
+            if name in individual.genes:
+                value = individual.genes[name].value
+                column[row] = _place(value, distribution)
 
     def genes(self, row: Sequence[float] | NDArray[np.float64]) -> dict[str, Gene]:
         """Return the genes at places of the unit interval; NaN is no gene."""
@@ -100,19 +126,21 @@ class Frame:
         if columns is None:
             if not self._distributions.keys() >= set(names):
                 self.include(individual)
+            if len(self._columns) >= _MOST_BRANCHES:
+                self._columns.clear()
             place = {name: column for column, name in enumerate(self.names)}
             columns = np.array([place[name] for name in names], dtype=np.intp)
             self._columns[names] = columns
-            if list(names) == self.names:
+            if list(names) == self.names and not self._moved:
                 self._all = names
         return columns
 
     def _look(self) -> None:
-        """Note which kinds the columns are; now and then, as a study may change a range."""
+        """Note which kinds the columns are."""
         known = set(self.names)
-        if added := sorted(name for name in self._distributions if name not in known):
-            self.names += added
-            self._all = None
+        self.names += sorted(name for name in self._distributions if name not in known)
+        self._all = None
+        self._columns.clear()
         distributions = [self._distributions[name] for name in self.names]
         self.is_category = np.array(
             [isinstance(distribution, CategoricalDistribution) for distribution in distributions],
@@ -120,5 +148,25 @@ class Frame:
         )
         self.ordered = np.flatnonzero(~self.is_category)
         self.n_values = np.array([n_values(one) for one in distributions], dtype=float)
+        is_log = np.array([getattr(one, "log", False) for one in distributions], dtype=bool)
+        self.n_bins = np.where(is_log, 0.0, self.n_values)
         self.is_discrete = bool(self.n_values.all())
-        self._until_next_look = _LOOKED_AT_ANEW
+
+
+def _scale(distribution: BaseDistribution) -> Any:
+    """Return what places in the unit interval depend on; comparing distributions takes longer."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
+    return (distribution.low, distribution.high, distribution.log, distribution.step)
+
+
+def _place(value: Any, distribution: BaseDistribution) -> float:
+    """Return the place of a value that another range held; NaN for a category that is no more."""
+    if is_ordered(distribution):
+        assert isinstance(distribution, (FloatDistribution, IntDistribution))
+        return to_unit(min(max(value, distribution.low), distribution.high), distribution)
+    try:
+        return to_unit(value, distribution)
+    except ValueError:
+        return math.nan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from optuna_propulate.individual import Individual
+    from optuna_propulate.individual import RankKey
 
-_REPLAYED = 256  # births that a memory which begins later still hears of
+_REPLAYED = 4096  # births that a memory which begins later still hears of
+_RANKED = 64  # of how many of the best births the ranks are told apart
 
 
 class Birth(NamedTuple):
@@ -27,7 +30,7 @@ class Birth(NamedTuple):
 
     Args:
         individual: The individual.
-        rank: How many better ones the worker knew of when it heard of it.
+        rank: How many better ones the worker had heard of before, up to 64.
     """
 
     individual: Individual
@@ -64,10 +67,10 @@ class Knowledge(Sequence["Individual"]):
         self.pool: Sequence[Individual] = pool
         self.pending: Sequence[Individual] = ()
         self.frame = Frame()
+        self._best: list[RankKey] = []
         self._heard: deque[Birth] = deque(maxlen=_REPLAYED)
         self._memories: dict[int, tuple[object, Any]] = {}  # by identity: hashing takes longer
-        for individual in pool:
-            self.frame.include(individual)
+        self.look_at(pool, ())
 
     @classmethod
     def of(cls, individuals: Sequence[Individual]) -> Knowledge:
@@ -76,18 +79,25 @@ class Knowledge(Sequence["Individual"]):
             return individuals
         return cls(sorted(individuals, key=lambda individual: individual.rank_key))
 
-    def hear(self, individual: Individual, rank: int) -> None:
-        """Let all operators learn from a birth.
-
-        Args:
-            individual: The individual that was evaluated.
-            rank: How many better ones the worker knows of.
-        """
+    def hear(self, individual: Individual) -> None:
+        """Let all operators learn from an individual that was evaluated."""
+        key = individual.rank_key
+        rank = bisect_left(self._best, key)
+        if rank < _RANKED:
+            self._best.insert(rank, key)
+            del self._best[_RANKED:]
         birth = Birth(individual, rank)
         self.frame.include(individual)
         self._heard.append(birth)
         for _, memory in self._memories.values():
             memory.hear(birth)
+
+    def look_at(self, pool: Sequence[Individual], pending: Sequence[Individual]) -> None:
+        """Take over the pool and the pending offspring of now, with genes not heard of before."""
+        self.pool, self.pending = pool, pending
+        for individual in (*pool, *pending):
+            if not self.frame.knows(individual.names):
+                self.frame.include(individual)
 
     def recall(self, operator: object, make: Callable[[], AnyMemory]) -> AnyMemory:
         """Return what an operator has learnt.

@@ -66,8 +66,8 @@ class ParzenSampling:
         knowledge = Knowledge.of(individuals)
         history = knowledge.recall(self, lambda: History(self.n_bad))
         good = history.good or list(knowledge)
-        if not good:
-            return []
+        if not good or not knowledge.frame.n_columns:
+            return [offspring({}, [one], type(self).__name__) for one in good[:1]]
         frame = knowledge.frame
         pending = [one for one in knowledge.pending if one.genes]
         near = Mixture(frame, good)
@@ -108,7 +108,7 @@ class Mixture:
     def __init__(self, frame: Frame, individuals: Sequence[Individual]) -> None:
         self._centres = frame.rows(individuals)
         self._is_category, self._ordered = frame.is_category, frame.ordered
-        self._n_values = frame.n_values
+        self._n_values, self._n_bins = frame.n_values, frame.n_bins
         n = len(individuals) + 1
         width = 0.2 * n ** (-1.0 / (frame.n_columns + 4))
         self._width = min(max(width, 1.0 / min(100, n + 1)), 1.0)
@@ -126,11 +126,11 @@ class Mixture:
             self._normal(centres, rng),
         )
         places = np.where(np.isnan(places), uniform, places)
-        discrete = self._n_values > 0
-        if discrete.any():
-            n_values = self._n_values[discrete]
-            bins = np.minimum(np.floor(places[:, discrete] * n_values), n_values - 1)
-            places[:, discrete] = (bins + 0.5) / n_values
+        binned = self._n_bins > 0
+        if binned.any():
+            n_bins = self._n_bins[binned]
+            bins = np.minimum(np.floor(places[:, binned] * n_bins), n_bins - 1)
+            places[:, binned] = (bins + 0.5) / n_bins
         return places, sources.tolist()
 
     def log_density(self, places: Rows) -> NDArray[np.float64]:

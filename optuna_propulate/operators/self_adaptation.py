@@ -76,12 +76,22 @@ class SelfAdaptiveMutation:
 
 
 def _moved(gene: Gene, step: float, rng: np.random.Generator) -> Gene:
-    distribution = gene.distribution
-    if not is_ordered(distribution):
+    if not is_ordered(gene.distribution):
         return gene.redrawn(rng)
-    n = n_values(distribution)
-    if n > 0:
-        step = math.copysign(max(abs(step), 1.0 / n), step)
-    unit = abs(to_unit(gene.value, distribution) + step)
+    n = n_values(gene.distribution)
+    if n < 2:
+        return _stepped(gene, step)
+    step = math.copysign(max(abs(step), 1.0 / n), step)
+    for longer in (1.0, 4.0, 16.0, 64.0):  # the first bins of log-scaled integers are wide
+        for toward in (step * longer, -step * longer):  # a bound reflects to the same value
+            moved = _stepped(gene, toward)
+            if moved.value != gene.value:
+                return moved
+    return gene.redrawn(rng)
+
+
+def _stepped(gene: Gene, step: float) -> Gene:
+    """Return the gene moved by a step in the unit interval, reflected at its ends."""
+    unit = abs(to_unit(gene.value, gene.distribution) + step)
     unit = 2.0 - unit if unit > 1.0 else unit
-    return Gene(from_unit(min(max(unit, 0.0), 1.0), distribution), distribution)
+    return Gene(from_unit(min(max(unit, 0.0), 1.0), gene.distribution), gene.distribution)

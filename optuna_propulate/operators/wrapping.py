@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from typing import Any
 
 from optuna_propulate.genes import n_values
 from optuna_propulate.operators.base import Operator
@@ -22,9 +21,10 @@ if TYPE_CHECKING:
     from optuna_propulate.individual import Individual
     from optuna_propulate.operators.knowledge import Birth
 
-Key = tuple[tuple[str, Any], ...]
+Key = tuple[tuple[str, float], ...]
 
 _N_REMEMBERED = 10_000
+_N_BRANCHES = 64
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class InheritMissing:
 
 @dataclass(frozen=True)
 class AvoidDuplicates:
-    """Mutates offspring whose genes are all discrete and were all evaluated before, or are now.
+    """Mutates offspring that were evaluated before, or are now, where all genes are discrete.
 
     One gene is drawn anew, up to ``n_tries`` times: a small space may be exhausted.
 
@@ -119,29 +119,34 @@ class AvoidDuplicates:
 
 
 class KnownSettings:
-    """The settings of the latest births whose genes are all discrete."""
+    """The settings of the latest births whose genes are all discrete, by the genes' names."""
 
     def __init__(self) -> None:
-        self._keys: dict[Key, None] = {}
-        self._names: dict[frozenset[str], None] = {}
+        self._keys: dict[frozenset[str], dict[Key, None]] = {}
 
     def holds(self, child: Individual) -> bool:
         """Tell whether a birth had the child's genes, as far as that one asked for them."""
-        return any(_key(child, names) in self._keys for names in self._names)
+        return any(_key(child, names) in keys for names, keys in self._keys.items())
 
     def hear(self, birth: Birth) -> None:
         genes = birth.individual.genes
         if not genes or not all(n_values(gene.distribution) for gene in genes.values()):
             return
-        self._keys[_key(birth.individual)] = None
-        self._names[frozenset(genes)] = None
-        if len(self._keys) > _N_REMEMBERED:
+        names = frozenset(genes)
+        keys = self._keys.pop(names, {})
+        self._keys[names] = keys  # now the latest
+        keys[_key(birth.individual)] = None
+        if len(keys) > _N_REMEMBERED:
+            del keys[next(iter(keys))]
+        if len(self._keys) > _N_BRANCHES:
             del self._keys[next(iter(self._keys))]
 
 
 def _key(individual: Individual, names: frozenset[str] | None = None) -> Key:
+    """Return what tells settings apart; choices themselves may be lists, which have no hash."""
     genes = individual.genes
+    asked = genes.keys() if names is None else names & genes.keys()
     return tuple(
-        (name, genes[name].value)
-        for name in sorted(genes if names is None else names & genes.keys())
+        (name, genes[name].distribution.to_internal_repr(genes[name].value))
+        for name in sorted(asked)
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+NUMBERS = count()
+
+
 def good(pool: Sequence[Individual], rng: np.random.Generator) -> list[Individual]:
     return [Individual(genes={}, lineage=Lineage(("good",)))]
 
@@ -29,8 +33,11 @@ def chosen(choice: CreditChoice, knowledge: Knowledge, n: int) -> Counter[str]:
     return Counter(choice(knowledge, rng)[0].lineage.operators[0] for _ in range(n))
 
 
-def hear(knowledge: Knowledge, choice: int, rank: int) -> None:
-    knowledge.hear(Individual(genes={}, loss=1.0, lineage=Lineage(choice=choice)), rank)
+def hear(knowledge: Knowledge, choice: int, *, best: bool) -> None:
+    """Let a birth be the best so far, or worse than the best hundred."""
+    number = next(NUMBERS)
+    loss = -float(number) if best else 1.0
+    knowledge.hear(Individual({}, loss=loss, number=number, lineage=Lineage(choice=choice)))
 
 
 def test_what_nobody_has_tried_is_chosen_as_often() -> None:
@@ -40,15 +47,17 @@ def test_what_nobody_has_tried_is_chosen_as_often() -> None:
 
 def test_the_better_one_is_chosen_and_the_other_keeps_its_floor() -> None:
     choice, knowledge = CreditChoice((good, bad), (0.1, 0.1)), Knowledge()
-    chosen(choice, knowledge, 1)
+    for _ in range(100):
+        hear(knowledge, -1, best=True)
+    assert abs(chosen(choice, knowledge, 4000)["bad"] / 4000 - 0.5) < 0.05  # nobody's credit
     for _ in range(400):
-        hear(knowledge, 0, rank=0)
-        hear(knowledge, 1, rank=500)
+        hear(knowledge, 0, best=True)
+        hear(knowledge, 1, best=False)
     counts = chosen(choice, knowledge, 4000)
     assert abs(counts["bad"] / 4000 - 0.1) < 0.03
     for _ in range(400):  # and what was bad may become good
-        hear(knowledge, 0, rank=500)
-        hear(knowledge, 1, rank=0)
+        hear(knowledge, 0, best=False)
+        hear(knowledge, 1, best=True)
     assert chosen(choice, knowledge, 4000)["bad"] > 3400
 
 
@@ -59,8 +68,8 @@ def test_offspring_carry_the_choice_and_others_earn_nothing() -> None:
         (child,) = choice(knowledge, rng)
         assert child.lineage.choice == ["good", "bad"].index(child.lineage.operators[0])
     for _ in range(100):
-        hear(knowledge, -1, rank=0)
-        hear(knowledge, 7, rank=0)  # an island with more operators sent it
+        hear(knowledge, -1, best=True)
+        hear(knowledge, 7, best=True)  # an island with more operators sent it
     assert chosen(choice, knowledge, 400).keys() == {"good", "bad"}
 
 

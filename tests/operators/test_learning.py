@@ -32,6 +32,10 @@ from optuna_propulate.operators import SelectUniform
 from optuna_propulate.operators import SelfAdaptiveMutation
 from optuna_propulate.operators import default_operator
 from optuna_propulate.operators.differential import SuccessHistory
+from optuna_propulate.operators.frame import Frame
+from optuna_propulate.operators.knowledge import Birth
+from optuna_propulate.operators.parzen import Mixture
+from optuna_propulate.operators.wrapping import KnownSettings
 
 
 if TYPE_CHECKING:
@@ -52,8 +56,8 @@ UNIT = FloatDistribution(0.0, 1.0)
 def told(pool: Sequence[Individual]) -> Knowledge:
     """Return the knowledge of a worker that has heard of the births of its pool."""
     knowledge = Knowledge()
-    for rank, individual in enumerate(pool):
-        knowledge.hear(individual, rank)
+    for individual in pool:
+        knowledge.hear(individual)
     knowledge.pool = pool
     return knowledge
 
@@ -110,7 +114,7 @@ def search(
         units = child.units if number >= 10 else rng.random(n_genes)
         genes = {f"x{i}": Gene(float(unit), UNIT) for i, unit in enumerate(units)}
         born = Individual(genes, loss(units), number, lineage=child.lineage)
-        knowledge.hear(born, sum(one.loss < born.loss for one in trials))
+        knowledge.hear(born)
         trials.append(born)
     return min(one.loss for one in trials)
 
@@ -155,10 +159,10 @@ def test_a_success_moves_what_is_drawn_and_a_beaten_target_retires() -> None:
     lineage = Lineage(("DifferentialMutation",), (7,), strategy=strategy)
     knowledge = Knowledge()
     knowledge.recall("history", lambda: history)
-    knowledge.hear(trial(8, 2.5, lineage, x=0.1), 3)
+    knowledge.hear(trial(8, 2.5, lineage, x=0.1))
     assert not history.beaten
     for number in range(9, 20):
-        knowledge.hear(trial(number, 1.0, lineage, x=0.1), 0)
+        knowledge.hear(trial(number, 1.0, lineage, x=0.1))
     assert set(history.beaten) == {7}
     rng = np.random.default_rng(1)
     factors, rates = np.transpose([history.draw(rng) for _ in range(500)])
@@ -231,3 +235,69 @@ def test_an_exhausted_space_breeds_duplicates() -> None:
 def test_bad_settings_are_refused(make: Callable[[], Operator], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         make()
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_genes_that_only_a_member_of_the_pool_shows_are_bred_from(operator: Operator) -> None:
+    kind = CategoricalDistribution(("a", "b"))
+    heard = [trial(i, float(i), kind=("a", kind), x=i / 20, z=0.5) for i in range(12)]
+    knowledge = told(heard)
+    for _ in range(3):
+        operator(knowledge, np.random.default_rng(1))
+    unheard = trial(99, -1.0, kind=("b", kind), a=0.5, y=0.25)
+    knowledge.look_at([unheard, *heard], [trial(-1, math.inf, b=0.5)])
+    rng = np.random.default_rng(2)
+    children = [child for _ in range(60) for child in operator(knowledge, rng)]
+    assert any("y" in child.genes for child in children)
+
+
+def test_a_range_that_has_changed_is_the_one_bred_in() -> None:
+    wide = FloatDistribution(0.0, 100.0)
+    knowledge = told([trial(i, abs(i / 20 - 0.5), x=i / 20) for i in range(20)])
+    knowledge.hear(trial(20, 50.0, x=(50.0, wide)))
+    (row,) = knowledge.frame.rows([trial(0, 0.0, x=0.5)])
+    assert row.tolist() == [0.005]
+    operator = DifferentialMutation()
+    children = [operator(knowledge, np.random.default_rng(s))[0] for s in range(60)]
+    assert np.median([child.genes["x"].value for child in children]) < 10.0
+
+
+@pytest.mark.parametrize("high", [4, 128])
+def test_every_log_scaled_integer_can_be_drawn(high: int) -> None:
+    frame, space = Frame(), IntDistribution(1, high, log=True)
+    frame.include(trial(0, 0.0, n=(1, space)))
+    places, _ = Mixture(frame, []).sample(20_000, np.random.default_rng(1))
+    assert {frame.genes(row)["n"].value for row in places} == set(range(1, high + 1))
+
+
+@pytest.mark.parametrize(
+    ("space", "value"),
+    [
+        (IntDistribution(0, 1), 0),
+        (IntDistribution(0, 9), 9),
+        (IntDistribution(1, 1024, log=True), 1),
+    ],
+)
+def test_steps_of_discrete_genes_change_them_at_bounds_too(
+    space: IntDistribution, value: int
+) -> None:
+    parent = trial(0, 1.0, Lineage(strategy={"sigma": 1e-9}), n=(value, space))
+    for seed in range(50):
+        (child,) = SelfAdaptiveMutation()([parent], np.random.default_rng(seed))
+        assert child.genes["n"].value != value
+
+
+@pytest.mark.filterwarnings("ignore:Choices for a categorical")
+def test_choices_without_a_hash_are_told_apart() -> None:
+    layers = CategoricalDistribution([[32], [64, 64]])  # type: ignore[list-item]
+    knowledge = told([trial(0, 1.0, h=([32], layers))])
+    (child,) = AvoidDuplicates(SelectUniform(1), n_tries=50)(knowledge, np.random.default_rng(1))
+    assert child.genes["h"].value == [64, 64]
+
+
+def test_what_is_known_of_many_branches_is_bounded() -> None:
+    known, rng, bit = KnownSettings(), np.random.default_rng(1), IntDistribution(0, 1)
+    for number in range(1000):
+        on = {f"p{i}": (1, bit) for i in np.flatnonzero(rng.random(20) < 0.5)}
+        known.hear(Birth(trial(number, 1.0, **on), 0))
+    assert len(known._keys) <= 64
