@@ -97,18 +97,19 @@ class Report:
             found.append(f"{next(iter(self.mean_ranks))} has the first mean rank")
         for other in BEATEN:
             if other in self.everywhere:
-                lost = [block for block in self._blocks if not self._beats(other, *block)]
-                if len(lost) > (1.0 - SHARE_BEATEN) * len(self._blocks):
-                    found.append(f"{other} is not beaten on {lost}")
+                lost = [task for task in self.tasks if not self._beats(other, task)]
+                if len(lost) > (1.0 - SHARE_BEATEN) * len(self.tasks):
+                    found.append(f"{other} is not beaten on {', '.join(lost)}")
         found += self._worse_than_tpe() + self._not_below()
         return found
 
-    def _beats(self, other: str, task: str, n_workers: int) -> bool:
-        """Tell whether our median is less, or the same and our mean is less."""
-        ours, theirs = (self.finals(task, one, n_workers) for one in (OURS, other))
-        means = float(np.mean(ours)), float(np.mean(theirs))
-        medians = float(np.median(ours)), float(np.median(theirs))
-        return (medians[0], means[0]) < (medians[1], means[1])
+    def _beats(self, other: str, task: str) -> bool:
+        """Tell whether more of our runs are better than worse, with the same workers and seed."""
+        ours, theirs = (
+            np.concatenate([self.finals(task, one, n) for n in self.workers])
+            for one in (OURS, other)
+        )
+        return bool(np.sum(ours < theirs) > np.sum(ours > theirs))
 
     def _worse_than_tpe(self) -> list[str]:
         found = []
@@ -152,8 +153,11 @@ class Report:
         if left_out:
             lines.append(f"Not run everywhere, so not ranked: {'; '.join(left_out)}.")
         for other in (one for one in BEATEN if one in self.everywhere):
-            n_beaten = sum(self._beats(other, *block) for block in self._blocks)
-            lines.append(f"Better than {other} in {n_beaten} of {len(self._blocks)} cases.")
+            lost = [task for task in self.tasks if not self._beats(other, task)]
+            lines.append(
+                f"Better than {other} on {len(self.tasks) - len(lost)} of {len(self.tasks)} tasks"
+                + (f"; not on {', '.join(lost)}." if lost else ".")
+            )
         return "\n".join(lines)
 
     def _p_value(self) -> float:

@@ -35,9 +35,9 @@ class ParzenSampling:
 
     Both densities are mixtures of multivariate kernels, one for each individual and a uniform
     one: truncated normal for ordered genes, mostly the category itself for categories, uniform
-    for a gene that the individual lacks. The best tenth of the births heard of is good, up to 25
-    of them; the latest others are bad, and so are offspring that are still being evaluated, lest
-    workers crowd.
+    for a gene that the individual lacks. The good ones are a set that every tenth birth makes
+    larger by one, up to 25, and that keeps its best; the latest others are bad, and so are
+    offspring that are still being evaluated, lest workers crowd.
 
     Args:
         n_candidates: How many candidates are compared.
@@ -82,7 +82,7 @@ class ParzenSampling:
 
 
 class History:
-    """The best tenth of the births heard of, and the latest of the others."""
+    """The good births, a tenth of those heard of, and the latest of the others."""
 
     def __init__(self, n_bad: int) -> None:
         self.good: list[Individual] = []
