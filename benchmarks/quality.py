@@ -103,7 +103,9 @@ def main() -> None:
     print(report.text())
     if flags.results:
         report.save(flags.results, "ablation" if flags.ablation else "quality")
-    if report.shortfalls:
+    if flags.results and not flags.ablation:
+        report.draw(flags.results)
+    if report.shortfalls and not flags.ablation:
         sys.exit("Falls short: " + "; ".join(report.shortfalls))
 
 

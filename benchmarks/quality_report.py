@@ -182,14 +182,9 @@ class Report:
         return "\n".join(lines)
 
     def save(self, folder: Path, name: str) -> None:
-        """Write the tables, the quartiles and the pictures into a folder.
-
-        Args:
-            folder: The folder; it is made if need be.
-            name: What the files' names begin with.
-        """
+        """Write the tables and the quartiles into a folder, under a name."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.md").write_text(f"# Search quality\n\n{self.text()}\n")
+        (folder / f"{name}.md").write_text(f"# Search quality: {name}\n\n{self.text()}\n")
         with (folder / f"{name}.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["task", "sampler", "workers", "seeds", "q1", "median", "q3"])
@@ -199,8 +194,11 @@ class Report:
                         quartiles = np.quantile(finals, [0.25, 0.5, 0.75])
                         cells = [f"{value:.6g}" for value in quartiles]
                         writer.writerow([task, sampler, n, len(finals), *cells])
-        self._draw_ranks(folder / f"{name}_ranks.png")
-        self._draw_curves(folder / f"{name}_curves.png")
+
+    def draw(self, folder: Path) -> None:
+        """Draw the mean ranks, and the best loss so far on each task, into a folder."""
+        self._draw_ranks(folder / "quality_ranks.png")
+        self._draw_curves(folder / "quality_curves.png")
 
     def _draw_ranks(self, path: Path) -> None:
         import scikit_posthocs

@@ -36,10 +36,10 @@ def default_operator(population_size: int, *, n_workers: int = 1) -> Operator:
     """Return the operators that a sampler uses if it is given none.
 
     Five ways to breed, chosen by the credit of their latest offspring: crossover with steps of
-    self-adapted width for rugged and mixed spaces, or with one gene drawn anew; differences of
-    the pool's members; Parzen estimators for few trials and categories; and a normal distribution
-    that follows the births for smooth functions. Each wins where the others lose; the ablation in
-    ``benchmarks/results/ablation.md`` shows what each is worth.
+    self-adapted width, or with one gene drawn anew; differences of the pool's members; Parzen
+    estimators; and a normal distribution that follows the births. With 8 workers and up to 1,000
+    trials the last two are worth most; what the others are worth is a matter of the function, such
+    as schwefel's, which needs genes drawn anew (``benchmarks/results/ablation.md``).
 
     Args:
         population_size: The size of the breeding pool, at least 2.
