@@ -85,6 +85,7 @@ def test_callbacks_are_called_and_may_stop_the_study(tmp_path: Path) -> None:
 
 
 def test_importances_find_the_parameter_that_matters(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="Importances need scikit-learn.")
     importances = optuna.importance.get_param_importances(search(tmp_path))
     assert importances["x"] > importances["y"]
 

@@ -205,3 +205,31 @@ def test_workers_that_share_a_database_learn_from_each_other() -> None:
     assert {pair for pair in first if pair[0] in shared} == {
         pair for pair in second if pair[0] in shared
     }
+
+
+def test_an_enqueued_trial_earns_nobody_credit() -> None:
+    study = optuna.create_study(sampler=PropulateSampler(seed=1))
+    study.optimize(sphere, n_trials=40)
+    study.enqueue_trial({"x": 0.0, "y": 0.0})
+    study.optimize(sphere, n_trials=1)
+    sampler = study.sampler
+    assert isinstance(sampler, PropulateSampler)
+    best = sampler.breeding_pool(study)[0]
+    assert best.number == 40
+    assert best.lineage.choice == -1
+    assert "choice" not in study.trials[40].system_attrs["propulate:lineage"]
+    assert study.trials[39].system_attrs["propulate:lineage"]["choice"] in range(5)
+
+
+@pytest.mark.parametrize("population_size", [1, 0, -3])
+def test_a_pool_too_small_is_refused_with_any_operator(population_size: int) -> None:
+    with pytest.raises(ValueError, match="population_size"):
+        PropulateSampler(population_size=population_size, operators=lambda pool, rng: pool)
+
+
+def test_choices_may_be_lists() -> None:
+    study = optuna.create_study(sampler=PropulateSampler(seed=1))
+    layers = [[32], [64, 64], [32, 32, 32]]
+    with pytest.warns(UserWarning, match="Choices for a categorical"):
+        study.optimize(lambda trial: len(trial.suggest_categorical("layers", layers)), n_trials=20)
+    assert study.best_value == 1
