@@ -18,6 +18,7 @@ from typing import cast
 import optuna
 from optuna.exceptions import OptunaError
 
+from optuna_propulate import visualization
 from optuna_propulate._optuna_compat import all_trials
 from optuna_propulate.exchange.launcher import communicator
 from optuna_propulate.islands.history import summarize
@@ -101,12 +102,12 @@ def _summary(given: argparse.Namespace) -> None:
 
 
 def _plot(given: argparse.Namespace) -> None:
-    from optuna_propulate.visualization import plot_archipelago  # plotly may not be installed
-
     study = _loaded(given)
-    figure = _checked(lambda: plot_archipelago(study), status=1)
-    figure.write_html(given.output, include_plotlyjs=True)
-    print(given.output)
+    draw = getattr(visualization, f"plot_{given.figure}")
+    figure = _checked(lambda: draw(study), status=1)
+    output = given.output or f"{given.figure}.html"
+    figure.write_html(output, include_plotlyjs=True)
+    print(output)
 
 
 def _import(given: argparse.Namespace) -> None:
@@ -266,8 +267,10 @@ def _parser() -> argparse.ArgumentParser:
     summary = _command(commands, "summary", _summary, "show islands, best trials and rates")
     summary.add_argument("--top", type=int, default=1, metavar="N", help="of each island (1)")
 
-    plot = _command(commands, "plot", _plot, "draw the islands and who migrated")
-    plot.add_argument("--output", default="archipelago.html", help="(%(default)s)")
+    plot = _command(commands, "plot", _plot, "draw islands, workers, operators or a lineage")
+    figures = [name.removeprefix("plot_") for name in visualization.__all__]
+    plot.add_argument("--figure", choices=figures, default=figures[0], help="(%(default)s)")
+    plot.add_argument("--output", help="an HTML file (named like the figure)")
 
     into = _command(commands, "import", _import, "put in what a database did not take", name=False)
     into.add_argument("file", help="the file that the job named")

@@ -18,7 +18,6 @@ from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import study_id
 from optuna_propulate._optuna_compat import trial_by_number
 from optuna_propulate.genes import Gene
-from optuna_propulate.individual import NO_CHOICE
 from optuna_propulate.individual import NO_WORKER
 from optuna_propulate.individual import Individual
 from optuna_propulate.individual import Lineage
@@ -88,10 +87,33 @@ def worker_of(trial: FrozenTrial) -> int | None:
     return _integer_attribute(trial, WORKER)
 
 
+def generation_of(trial: FrozenTrial) -> int:
+    """Return the generation that the trial says it belongs to; 0 if it does not."""
+    return _integer_attribute(trial, GENERATION) or 0
+
+
+def operators_of(trial: FrozenTrial) -> tuple[str, ...]:
+    """Return the operators that the trial records; none if its record is none."""
+    names = _recorded(trial, "operators")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return ()
+    return tuple(names)
+
+
+def parents_of(trial: FrozenTrial) -> tuple[int, ...]:
+    """Return the numbers of the parents that the trial records."""
+    numbers = _recorded(trial, "parents")
+    return tuple(numbers) if _are_numbers(numbers) else ()
+
+
+def _recorded(trial: FrozenTrial, key: str) -> object:
+    lineage = trial.system_attrs.get(LINEAGE)
+    return lineage.get(key) if isinstance(lineage, dict) else None
+
+
 def exchange_of(trial: FrozenTrial) -> str | None:
     """Return the exchange that the trial's messages are meant for."""
-    lineage = trial.system_attrs.get(LINEAGE)
-    exchange = lineage.get("exchange") if isinstance(lineage, dict) else None
+    exchange = _recorded(trial, "exchange")
     return exchange if isinstance(exchange, str) else None
 
 
@@ -158,23 +180,15 @@ def individual_of(
 
 def _lineage_of(trial: FrozenTrial) -> Lineage:
     """Return what the trial records for the operators; a record that is none is no lineage."""
-    record = trial.system_attrs.get(LINEAGE)
-    if not isinstance(record, dict):
-        return Lineage()
-    operators, parents, strategy = (
-        record.get(key) for key in ("operators", "parents", "strategy")
-    )
-    choice = record.get("choice", NO_CHOICE)
-    if not (
-        isinstance(operators, list)
-        and all(isinstance(operator, str) for operator in operators)
-        and _are_numbers(parents)
-        and isinstance(strategy, dict)
-        and all(isinstance(value, (int, float)) for value in strategy.values())
-        and type(choice) is int
+    strategy, choice = _recorded(trial, "strategy"), _recorded(trial, "choice")
+    if (
+        not isinstance(strategy, dict)
+        or not all(isinstance(value, (int, float)) for value in strategy.values())
+        or type(choice) is not int
     ):
         return Lineage()
-    return Lineage(tuple(operators), tuple(parents), strategy=strategy, choice=choice)
+    operators, parents = operators_of(trial), parents_of(trial)
+    return Lineage(operators, parents, strategy=strategy, choice=choice)
 
 
 def complete(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

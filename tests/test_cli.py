@@ -57,6 +57,9 @@ def test_a_search_is_run_gone_on_with_and_summarised(folder: Path) -> None:
     drawn = _call(folder, "plot", "--output", "islands.html")
     assert drawn.returncode == 0, drawn.stderr
     assert "plotly" in (folder / "islands.html").read_text()
+    drawn = _call(folder, "plot", "--figure", "worker_timeline")
+    assert drawn.returncode == 0, drawn.stderr
+    assert "of their time busy" in (folder / "worker_timeline.html").read_text()
 
 
 def test_ranks_search_together(folder: Path, mpiexec: Callable) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from optuna.study import StudyDirection
 
-from optuna_propulate._optuna_compat import all_trials
-from optuna_propulate._optuna_compat import is_multi_objective
-from optuna_propulate.trials import ISLAND
 from optuna_propulate.trials import island_of
+from optuna_propulate.visualization.common import plotly_for
+from optuna_propulate.visualization.common import trials_for
 from optuna_propulate.visualization.layout import UNIT
 from optuna_propulate.visualization.layout import arrow_curve
 from optuna_propulate.visualization.layout import arrow_outline
@@ -70,8 +69,8 @@ def plot_archipelago(study: Study) -> Figure:
         ImportError: If plotly is not installed.
         ValueError: If the study has several objectives, or none of its trials names an island.
     """
-    plotly = _plotly()
-    trials = _trials_of(study)
+    plotly = plotly_for("plot_archipelago")
+    trials = trials_for("plot_archipelago", study)
     islands, travelled = survey(trials, study.direction)
     places = settle([island.n_active for island in islands])
     bests = [None if island.best is None else island.best.value for island in islands]
@@ -89,29 +88,6 @@ def plot_archipelago(study: Study) -> Figure:
     ]
     title = _title(study.study_name, trials, islands, travelled)
     return plotly.graph_objects.Figure(traces, _layout(title, places))
-
-
-def _plotly() -> Any:
-    try:
-        import plotly.colors
-        import plotly.graph_objects
-    except ImportError as error:
-        raise ImportError(
-            "plot_archipelago needs plotly: pip install 'optuna-propulate[visualization]'"
-        ) from error
-    return plotly
-
-
-def _trials_of(study: Study) -> list[FrozenTrial]:
-    if is_multi_objective(study):
-        raise ValueError("plot_archipelago draws studies of one objective, but got several.")
-    trials = all_trials(study)
-    if all(island_of(trial) is None for trial in trials):
-        raise ValueError(
-            f"None of the {len(trials)} trials of the study {study.study_name!r} has the user "
-            f"attribute {ISLAND!r}, by which PropulateSampler says where a trial comes from."
-        )
-    return trials
 
 
 def _discs(
