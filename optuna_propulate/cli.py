@@ -20,6 +20,7 @@ from optuna.exceptions import OptunaError
 
 from optuna_propulate import visualization
 from optuna_propulate._optuna_compat import all_trials
+from optuna_propulate.dashboard import DashboardFigures
 from optuna_propulate.exchange.launcher import communicator
 from optuna_propulate.islands.history import summarize
 from optuna_propulate.islands.migration import Pollination
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Sequence
 
+    from optuna.study import Study
     from optuna.trial import FrozenTrial
 
     from optuna_propulate.loop import Objective
@@ -85,15 +87,23 @@ def _run(given: argparse.Namespace) -> None:
     comm = communicator(None)
     is_root = comm is None or comm.rank == 0
     is_terminal = sys.stderr.isatty()
+    callbacks: list[Callable[[Study, FrozenTrial], None]] = []
+    if is_root and not is_terminal:
+        callbacks.append(Lines())
+    figures = _checked(DashboardFigures, (ImportError,)) if given.dashboard else None
+    if figures is not None and is_root:
+        callbacks.append(figures)
     study.optimize(
         objective,
         n_trials=given.n_trials,
         timeout=given.timeout,
-        callbacks=[Lines()] if is_root and not is_terminal else None,
+        callbacks=callbacks,
         show_progress_bar=is_terminal,
         stop_grace=given.stop_grace,
     )
     if is_root:
+        if figures is not None:
+            figures.save(study)
         _show(study)
 
 
@@ -256,6 +266,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--topology", help="ring, star, ..., or a matrix as [[0, 1], [1, 0]]")
     run.add_argument("--migration-probability", type=float, metavar="P", help="of copies")
     run.add_argument("--seed", type=int)
+    run.add_argument(
+        "--dashboard", action="store_true", help="save figures and a note for optuna-dashboard"
+    )
     run.add_argument(
         "--sampler-option",
         action="append",

@@ -209,6 +209,19 @@ class PropulateSampler(BaseSampler):
         if self._transport is not None:
             self._transport.connect()
 
+    @property
+    def description(self) -> list[str]:
+        """What the sampler does, a line for islands, topology, migration and breeding each."""
+        sizes = self._archipelago.sizes
+        lines = [f"islands: {len(sizes)}, of {', '.join(map(str, sizes))} workers"]
+        if len(sizes) > 1:
+            policy = type(self._migration).__name__.lower()
+            lines += [
+                f"topology: {self._topology.tolist()}",
+                f"{policy}: with probability {self._migration.probability}",
+            ]
+        return [*lines, f"breeding pool: {self._population_size} individuals"]
+
     def breeding_pool(self, study: Study) -> list[Individual]:
         """Return the individuals that parents are drawn from, best first, as known here."""
         with self._lock:

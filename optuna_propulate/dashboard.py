@@ -1,0 +1,91 @@
+"""What optuna-dashboard shows of ours: figures and a note, saved to the study while it runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import optuna
+
+from optuna_propulate.sampler import PropulateSampler
+from optuna_propulate.visualization import plot_best_values
+from optuna_propulate.visualization import plot_migration_flows
+from optuna_propulate.visualization import plot_operator_success
+
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+_logger = optuna.logging.get_logger(__name__)
+
+FIGURES = {
+    "best-values": plot_best_values,
+    "operator-success": plot_operator_success,
+    "migration-flows": plot_migration_flows,
+}
+"""The figures by their name in the dashboard: those that stay small, however long the study."""
+
+_SHARE = 0.02  # of the time, at most, goes into figures
+
+
+class DashboardFigures:
+    """A callback that saves our figures and a note to the study, for optuna-dashboard.
+
+    Give it to ``optimize`` on one rank only, or on all: only the rank that ``comm`` calls 0 saves.
+    It saves every ``interval`` seconds, or less often where the study has become so large that
+    drawing would take more than a fiftieth of the time, and ``save`` does so once more.
+
+    Args:
+        interval: Seconds between two savings; above 0.
+        rank: The rank of this process.
+
+    Raises:
+        ImportError: If plotly or optuna-dashboard is not installed.
+        ValueError: If ``interval`` is not above 0.
+    """
+
+    def __init__(self, interval: float = 30.0, *, rank: int = 0) -> None:
+        if not interval > 0.0:
+            raise ValueError(f"interval must be above 0, but got {interval}.")
+        try:
+            import optuna_dashboard  # noqa: F401
+            import plotly  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                "DashboardFigures needs plotly and optuna-dashboard: "
+                "pip install 'optuna-propulate[visualization,dashboard]'"
+            ) from error
+        self._interval, self._rank = interval, rank
+        self._next = time.monotonic() + interval
+
+    def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        """Save, if it is time."""
+        if self._rank == 0 and time.monotonic() >= self._next:
+            self.save(study)
+
+    def save(self, study: Study) -> None:
+        """Save the figures and the note now; a study that they cannot show is left as it is."""
+        import optuna_dashboard
+
+        started = time.monotonic()
+        try:
+            figures = {name: plot(study) for name, plot in FIGURES.items()}
+        except ValueError as error:
+            _logger.debug("No figures for the dashboard: %s", error)
+        else:
+            for name, figure in figures.items():
+                optuna_dashboard.save_plotly_graph_object(study, figure, graph_object_id=name)
+            optuna_dashboard.save_note(study, note(study))
+        ended = time.monotonic()
+        self._next = ended + max(self._interval, (ended - started) / _SHARE)
+
+
+def note(study: Study) -> str:
+    """Return what the dashboard says of the study, in Markdown: its islands, and its command."""
+    lines = [f"# {study.study_name}", ""]
+    if isinstance(study.sampler, PropulateSampler):
+        lines += [f"- {line}" for line in study.sampler.description]
+    command = " ".join(sys.argv)
+    return "\n".join([*lines, f"- command: `{command}`", ""])
