@@ -155,9 +155,11 @@ class Report:
         for other in (one for one in BEATEN if one in self.everywhere):
             lost = [task for task in self.tasks if not self._beats(other, task)]
             lines.append(
-                f"Better than {other} on {len(self.tasks) - len(lost)} of {len(self.tasks)} tasks"
+                f"On {len(self.tasks) - len(lost)} of {len(self.tasks)} tasks more runs were "
+                f"better than {other}'s with the same seed than worse"
                 + (f"; not on {', '.join(lost)}." if lost else ".")
             )
+        lines += [f"Falls short: {shortfall}." for shortfall in self.shortfalls]
         return "\n".join(lines)
 
     def _p_value(self) -> float:
