@@ -13,7 +13,7 @@ import pytest
 from optuna_propulate.genes import from_unit
 
 
-sys.path.insert(0, str(Path(__file__).parent.parent.parent / "benchmarks"))
+sys.path.append(str(Path(__file__).parent.parent.parent / "benchmarks"))
 
 import quality_mixed
 import quality_ours

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-sys.path.insert(0, str(EXAMPLES))
+sys.path.append(str(EXAMPLES))  # behind tests, whose "islands" is another
 torch = pytest.importorskip("torch", reason="The example needs the extra 'mnist'.")
 
 import mnist_data  # noqa: E402
