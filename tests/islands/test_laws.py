@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
-from islands import laws
-from islands.laws import Witness
 from optuna.distributions import FloatDistribution
 
+from islands import laws
+from islands.laws import Witness
 from optuna_propulate.islands import Archipelago
 from optuna_propulate.islands import Migration
 from optuna_propulate.islands import Pollination

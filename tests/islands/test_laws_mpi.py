@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import optuna
 import pytest
-from islands import laws
 from optuna.trial import TrialState
 
+from islands import laws
 from optuna_propulate.islands import migrations
 from optuna_propulate.trials import individual_of
 
