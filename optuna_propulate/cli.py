@@ -73,6 +73,7 @@ def _run(given: argparse.Namespace) -> None:
         _refuse("give --n-trials, --timeout or both, else the search never ends")
     objective = _checked(lambda: load_objective(given.objective), (ImportError,))
     sampler = _checked(lambda: _sampler(given))
+    figures = _checked(DashboardFigures, (ImportError,)) if given.dashboard else None
     study = _checked(
         lambda: create_study(
             given.storage,
@@ -90,7 +91,6 @@ def _run(given: argparse.Namespace) -> None:
     callbacks: list[Callable[[Study, FrozenTrial], None]] = []
     if is_root and not is_terminal:
         callbacks.append(Lines())
-    figures = _checked(DashboardFigures, (ImportError,)) if given.dashboard else None
     if figures is not None and is_root:
         callbacks.append(figures)
     study.optimize(

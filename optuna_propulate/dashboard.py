@@ -7,7 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 import optuna
+from optuna.exceptions import StorageInternalError
 
+from optuna_propulate.exchange.launcher import communicator
 from optuna_propulate.sampler import PropulateSampler
 from optuna_propulate.visualization import plot_best_values
 from optuna_propulate.visualization import plot_migration_flows
@@ -15,6 +17,9 @@ from optuna_propulate.visualization import plot_operator_success
 
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpi4py import MPI
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
@@ -33,20 +38,22 @@ _SHARE = 0.02  # of the time, at most, goes into figures
 class DashboardFigures:
     """A callback that saves our figures and a note to the study, for optuna-dashboard.
 
-    Give it to ``optimize`` on one rank only, or on all: only the rank that ``comm`` calls 0 saves.
+    Every rank may have one: under mpirun, rank 0 alone saves. A database that is away costs a
+    warning, and the next saving is tried as usual.
+
     It saves every ``interval`` seconds, or less often where the study has become so large that
     drawing would take more than a fiftieth of the time, and ``save`` does so once more.
 
     Args:
         interval: Seconds between two savings; above 0.
-        rank: The rank of this process.
+        comm: The ranks of the job; ``None`` for ``MPI.COMM_WORLD`` under mpirun.
 
     Raises:
         ImportError: If plotly or optuna-dashboard is not installed.
         ValueError: If ``interval`` is not above 0.
     """
 
-    def __init__(self, interval: float = 30.0, *, rank: int = 0) -> None:
+    def __init__(self, interval: float = 30.0, *, comm: MPI.Intracomm | None = None) -> None:
         if not interval > 0.0:
             raise ValueError(f"interval must be above 0, but got {interval}.")
         try:
@@ -57,29 +64,35 @@ class DashboardFigures:
                 "DashboardFigures needs plotly and optuna-dashboard: "
                 "pip install 'optuna-propulate[visualization,dashboard]'"
             ) from error
-        self._interval, self._rank = interval, rank
+        comm = communicator(comm)
+        self._interval, self._saves = interval, comm is None or comm.rank == 0
         self._next = time.monotonic() + interval
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
         """Save, if it is time."""
-        if self._rank == 0 and time.monotonic() >= self._next:
+        if self._saves and time.monotonic() >= self._next:
             self.save(study)
 
     def save(self, study: Study) -> None:
         """Save the figures and the note now; a study that they cannot show is left as it is."""
-        import optuna_dashboard
-
         started = time.monotonic()
         try:
-            figures = {name: plot(study) for name, plot in FIGURES.items()}
+            _save(study)
         except ValueError as error:
             _logger.debug("No figures for the dashboard: %s", error)
-        else:
-            for name, figure in figures.items():
-                optuna_dashboard.save_plotly_graph_object(study, figure, graph_object_id=name)
-            optuna_dashboard.save_note(study, note(study))
+        except StorageInternalError as error:
+            _logger.warning("The figures for the dashboard could not be saved: %s", error)
         ended = time.monotonic()
         self._next = ended + max(self._interval, (ended - started) / _SHARE)
+
+
+def _save(study: Study) -> None:
+    import optuna_dashboard
+
+    figures = {name: plot(study) for name, plot in FIGURES.items()}
+    for name, figure in figures.items():
+        optuna_dashboard.save_plotly_graph_object(study, figure, graph_object_id=name)
+    optuna_dashboard.save_note(study, note(study))
 
 
 def note(study: Study) -> str:
@@ -87,5 +100,12 @@ def note(study: Study) -> str:
     lines = [f"# {study.study_name}", ""]
     if isinstance(study.sampler, PropulateSampler):
         lines += [f"- {line}" for line in study.sampler.description]
-    command = " ".join(sys.argv)
-    return "\n".join([*lines, f"- command: `{command}`", ""])
+    return "\n".join([*lines, f"- command: `{_command(sys.argv)}`", ""])
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """Return the command line without any URL, as these may hold passwords."""
+    return " ".join(
+        f"{argument.split('://')[0]}://..." if "://" in argument else argument
+        for argument in arguments
+    )

@@ -96,10 +96,7 @@ class Individual:
     )
 
     def of(self, lineage: Lineage, island: int, worker: int) -> Individual:
-        """Return the individual with another lineage, island and worker.
-
-        A quarter of what a ``dataclasses.replace`` costs, which every offspring takes several of.
-        """
+        """Return the individual with another lineage, island and worker."""
         return Individual(
             self.genes,
             self.loss,

@@ -73,7 +73,8 @@ def system_attributes(
     if exchange is not None:
         record["exchange"] = exchange
     if learns and not is_fixed(trial):
-        record["strategy"], record["choice"] = dict(lineage.strategy), lineage.choice
+        numbers = {name: n for name, n in lineage.strategy.items() if math.isfinite(n)}  # as JSON
+        record["strategy"], record["choice"] = numbers, lineage.choice
     return {LINEAGE: record}
 
 

@@ -10,6 +10,7 @@ import pytest
 from optuna_propulate import PropulateSampler
 from optuna_propulate.dashboard import FIGURES
 from optuna_propulate.dashboard import DashboardFigures
+from optuna_propulate.dashboard import note
 
 
 if TYPE_CHECKING:
@@ -56,10 +57,9 @@ def test_figures_and_a_note_are_saved_while_the_study_runs() -> None:
     assert "breeding pool: 15 individuals" in body
 
 
-def test_nothing_is_saved_before_the_interval_nor_on_other_ranks() -> None:
+def test_nothing_is_saved_before_the_interval() -> None:
     study = optuna.create_study(sampler=PropulateSampler(seed=1))
-    callbacks = [DashboardFigures(interval=3600.0), DashboardFigures(interval=1e-9, rank=1)]
-    study.optimize(objective, n_trials=5, callbacks=callbacks)
+    study.optimize(objective, n_trials=5, callbacks=[DashboardFigures(interval=3600.0)])
     assert not study._storage.get_study_system_attrs(study._study_id)
 
 
@@ -101,3 +101,36 @@ def test_without_the_flag_nothing_is_imported() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert process.stdout.strip() == "['optuna_propulate.dashboard']"
+
+
+def test_the_note_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgresql+psycopg://me:s3cret@host/db?password=s3cret"
+    monkeypatch.setattr(sys, "argv", ["run", "--storage", url, f"--storage={url}", "--seed", "1"])
+    body = note(optuna.create_study())
+    assert "s3cret" not in body
+    assert "run --storage postgresql+psycopg://... --storage=postgresql+psycopg://..." in body
+    assert "--seed 1" in body
+
+
+def test_a_database_that_is_away_does_not_end_the_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = optuna.create_study(sampler=PropulateSampler(seed=1))
+
+    def away(*arguments: object) -> None:
+        raise optuna.exceptions.StorageInternalError("The database is away.")
+
+    monkeypatch.setattr(study._storage, "set_study_system_attr", away)
+    study.optimize(objective, n_trials=3, callbacks=[DashboardFigures(interval=1e-9)])
+    assert len(study.trials) == 3
+
+
+def test_one_rank_saves_and_the_other_does_not(mpiexec: Callable) -> None:
+    outcome = mpiexec(
+        """
+        from optuna_propulate.dashboard import DashboardFigures
+        report(saves=DashboardFigures()._saves)
+        """,
+        2,
+    )
+    assert [rank["saves"] for rank in outcome.ranks] == [True, False]

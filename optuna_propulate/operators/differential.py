@@ -161,7 +161,7 @@ class SuccessHistory:
         if DifferentialMutation.__name__ not in lineage.operators:
             return
         target = lineage.strategy
-        if TARGET_LOSS not in target:
+        if TARGET_LOSS not in target:  # a record leaves out what is infinite
             return
         if (child.violation, child.loss) < (target[TARGET_VIOLATION], target[TARGET_LOSS]):
             factor, rate = self._pairs[self._next]

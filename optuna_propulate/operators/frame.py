@@ -61,10 +61,6 @@ class Frame:
         """How many genes are known."""
         return len(self.names)
 
-    def knows(self, names: tuple[str, ...]) -> bool:
-        """Tell whether all of an individual's genes are columns."""
-        return names is self._all or names in self._columns
-
     def include(self, individual: Individual) -> None:
         """Add the genes that were not known, and take over the ranges of all."""
         changed = False
@@ -77,6 +73,14 @@ class Frame:
                 self._moved.add(name)
                 changed = True
         if changed:
+            self._look()
+
+    def admit(self, individual: Individual) -> None:
+        """Add the genes that were not known, but leave the ranges of the others as they are."""
+        unknown = individual.genes.keys() - self._distributions.keys()
+        if unknown:
+            for name in unknown:
+                self._distributions[name] = individual.genes[name].distribution
             self._look()
 
     def row(self, individual: Individual) -> NDArray[np.float64]:
@@ -124,8 +128,7 @@ class Frame:
         names = individual.names
         columns = self._columns.get(names)
         if columns is None:
-            if not self._distributions.keys() >= set(names):
-                self.include(individual)
+            self.admit(individual)
             if len(self._columns) >= _MOST_BRANCHES:
                 self._columns.clear()
             place = {name: column for column, name in enumerate(self.names)}

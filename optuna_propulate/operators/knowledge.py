@@ -95,9 +95,11 @@ class Knowledge(Sequence["Individual"]):
     def look_at(self, pool: Sequence[Individual], pending: Sequence[Individual]) -> None:
         """Take over the pool and the pending offspring of now, with genes not heard of before."""
         self.pool, self.pending = pool, pending
+        seen: tuple[str, ...] | None = None
         for individual in (*pool, *pending):
-            if not self.frame.knows(individual.names):
-                self.frame.include(individual)
+            if individual.names is not seen:
+                seen = individual.names
+                self.frame.admit(individual)
 
     def recall(self, operator: object, make: Callable[[], AnyMemory]) -> AnyMemory:
         """Return what an operator has learnt.

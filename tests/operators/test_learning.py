@@ -257,6 +257,8 @@ def test_a_range_that_has_changed_is_the_one_bred_in() -> None:
     knowledge.hear(trial(20, 50.0, x=(50.0, wide)))
     (row,) = knowledge.frame.rows([trial(0, 0.0, x=0.5)])
     assert row.tolist() == [0.005]
+    knowledge.look_at([trial(i, 0.1, x=i / 20) for i in range(20)], ())  # of the old range
+    assert knowledge.frame.rows([trial(0, 0.0, x=0.5)]).tolist() == [[0.005]]
     operator = DifferentialMutation()
     children = [operator(knowledge, np.random.default_rng(s))[0] for s in range(60)]
     assert np.median([child.genes["x"].value for child in children]) < 10.0
