@@ -13,6 +13,11 @@ from optuna_propulate.islands import resolve_topology
 from optuna_propulate.islands import settle_workers
 from optuna_propulate.islands.simulation import simulate
 from optuna_propulate.islands.simulation import worker_streams
+from optuna_propulate.operators import DifferentialMutation
+from optuna_propulate.operators import Pipeline
+from optuna_propulate.operators import SelectTournament
+from optuna_propulate.operators import SelfAdaptiveMutation
+from optuna_propulate.operators import UniformCrossover
 from optuna_propulate.operators import crossover_and_mutation
 from optuna_propulate.operators.defaults import choose_among
 from optuna_propulate.operators.defaults import ways_to_breed
@@ -35,12 +40,14 @@ class Variant:
     Args:
         n_islands: How many islands there are.
         without: Which of the default's ways to breed is left out.
+        beside: Which of ``FURTHER_WAYS`` is added to them.
         of_paper: Whether the operators are those of Propulate's paper.
         population_size: The size of the breeding pools; ``None`` for the default.
     """
 
     n_islands: int = 1
     without: str | None = None
+    beside: str | None = None
     of_paper: bool = False
     population_size: int | None = None
 
@@ -48,15 +55,20 @@ class Variant:
         """Return what breeds on an island with so many workers."""
         if self.of_paper:
             return crossover_and_mutation(population_size)
-        ways = ways_to_breed(n_workers)
-        return choose_among(
-            [way for name, way in ways.items() if name != self.without], population_size
-        )
+        ways = [way for name, way in ways_to_breed(n_workers).items() if name != self.without]
+        if self.beside is not None:
+            ways.append((FURTHER_WAYS[self.beside], 0.03))
+        return choose_among(ways, population_size)
 
 
+FURTHER_WAYS: dict[str, Operator] = {
+    "steps": Pipeline(SelectTournament(2), UniformCrossover(1.0), SelfAdaptiveMutation()),
+    "differences": DifferentialMutation(),
+}
 DEFAULT = Variant()
 ABLATION = {
     **{f"without {name}": Variant(without=name) for name in ways_to_breed()},
+    **{f"with {name}": Variant(beside=name) for name in FURTHER_WAYS},
     "pool of 10": Variant(population_size=10),
     "pool of 40": Variant(population_size=40),
     "operators of the paper": Variant(of_paper=True),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from importlib import import_module
 from typing import TYPE_CHECKING
 from typing import Any
 
+from optuna.storages import InMemoryStorage
 from optuna.study._frozen import FrozenStudy
 from optuna.study._optimize import _run_trial
 
@@ -114,9 +116,25 @@ def set_attributes(
     Optuna 5.0.0 passes ``before_trial`` the very object that ``Trial.user_attrs`` reads.
     """
     storage, identity = study._storage, trial._trial_id
-    for key, value in user.items():
-        storage.set_trial_user_attr(identity, key, value)
-        trial.user_attrs[key] = value
-    for key, value in system.items():
-        storage.set_trial_system_attr(identity, key, value)
-        trial.system_attrs[key] = value
+    if type(storage) is InMemoryStorage:
+        _set_in_memory(storage, identity, user, system)
+    else:
+        for key, value in user.items():
+            storage.set_trial_user_attr(identity, key, value)
+        for key, value in system.items():
+            storage.set_trial_system_attr(identity, key, value)
+    trial.user_attrs.update(user)
+    trial.system_attrs.update(system)
+
+
+def _set_in_memory(
+    storage: InMemoryStorage, identity: int, user: dict[str, Any], system: dict[str, Any]
+) -> None:
+    """Set all attributes on one copy of the trial; Optuna makes a copy for each."""
+    if not (user or system):
+        return
+    with storage._lock:
+        trial = copy.copy(storage._get_trial(identity))
+        trial.user_attrs = {**trial.user_attrs, **user}
+        trial.system_attrs = {**trial.system_attrs, **system}
+        storage._set_trial(identity, trial)

@@ -24,6 +24,7 @@ from optuna_propulate.dashboard import DashboardFigures
 from optuna_propulate.exchange.launcher import communicator
 from optuna_propulate.islands.history import summarize
 from optuna_propulate.islands.migration import Pollination
+from optuna_propulate.loop import best_so_far
 from optuna_propulate.sampler import PropulateSampler
 from optuna_propulate.storages.rdb import open_rdb
 from optuna_propulate.storages.spill import import_trials
@@ -174,11 +175,9 @@ class Lines:
         self._printed = now
         n = trial.number + 1 - self._first
         rate = n / (now - self._begun)
-        try:
-            best = f"best value {study.best_value:g}"
-        except ValueError:
-            best = "none complete"
-        print(f"{n} trials, {best}, {rate:.3g} trials/s", file=sys.stderr, flush=True)
+        print(
+            f"{n} trials, {best_so_far(study)}, {rate:.3g} trials/s", file=sys.stderr, flush=True
+        )
 
 
 def _show(study: optuna.Study, top: int = 1) -> None:

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 _logger = optuna.logging.get_logger(__name__)
 
+_LOOK_EVERY = 1.0  # in seconds: how often the best value is looked up
+_LOOK_SHARE = 0.02  # of rank 0's time, at most, goes into it, as a long study takes long to read
+
 
 @dataclass(frozen=True)
 class Loop:
@@ -153,16 +156,34 @@ def flush(study: optuna.Study) -> None:
 
 
 class ProgressBar:
-    """Shows on rank 0 how many trials have finished on all ranks."""
+    """Shows on rank 0 how many trials have finished on all ranks, and the best value.
+
+    It is a callback of rank 0 as well, whose trials give it the time to look up the best value:
+    what refreshes the bar must not wait for a database.
+    """
 
     def __init__(self, shown: bool, n_trials: int | None, budget: Budget) -> None:
         self._budget = budget
-        self._bar = tqdm(total=n_trials) if shown else None
+        self._bar = tqdm(total=n_trials, unit="trial") if shown else None
+        self._next_look = 0.0
+
+    @property
+    def callbacks(self) -> tuple[Callback, ...]:
+        """What rank 0 has to call after its trials."""
+        return () if self._bar is None else (self._look,)
 
     def refresh(self) -> None:
         """Show the number of trials that have finished by now."""
         if self._bar is not None:
             self._bar.update(self._budget.n_finished() - self._bar.n)
+
+    def _look(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        started = time.monotonic()
+        if self._bar is None or started < self._next_look:
+            return
+        self._bar.set_description(best_so_far(study), refresh=False)
+        ended = time.monotonic()
+        self._next_look = ended + max(_LOOK_EVERY, (ended - started) / _LOOK_SHARE)
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -171,6 +192,16 @@ class ProgressBar:
         self.refresh()
         if self._bar is not None:
             self._bar.close()
+
+
+def best_so_far(study: optuna.Study) -> str:
+    """Return the best value in words."""
+    try:
+        return f"best value {study.best_value:g}"
+    except ValueError:
+        return "none complete"
+    except RuntimeError:  # there are several objectives
+        return "trials"
 
 
 def mpi_progress(job: Job, tick: Callable[[], None]) -> AbstractContextManager[None]:

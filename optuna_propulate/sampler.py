@@ -350,12 +350,12 @@ class PropulateSampler(BaseSampler):
             attributes: dict[str, Any] = {}
             if state == TrialState.COMPLETE and values is not None:
                 individual = individual_of(
-                    trial, study.direction, self._archipelago.n_islands, values[0]
+                    trial,
+                    study.direction,
+                    self._archipelago.n_islands,
+                    value=values[0],
+                    bred=None if is_fixed(trial) else offspring,
                 )
-                if offspring is not None and not is_fixed(trial):
-                    individual = individual.of(
-                        offspring.lineage, individual.island, individual.worker
-                    )
                 departures = known.island.born(individual, self._rng)
                 attributes = migration_attributes(departures, self._migration)
             if isinstance(known.exchange, StorageExchange):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -205,6 +206,7 @@ class IslandStudy(optuna.Study):
         stopping = Stopping(self, budget, deadline, stop_grace)
         try:
             with ProgressBar(show_progress_bar and job.rank == 0, n_trials, budget) as bar:
+                loop = replace(loop, callbacks=(*loop.callbacks, *bar.callbacks))
                 with mpi_progress(job, bar.refresh), stopping:
                     loop.run(self, job, budget, deadline, stopping)
                     budget.tell_finished()

@@ -147,7 +147,9 @@ def individual_of(
     trial: FrozenTrial,
     direction: StudyDirection,
     n_islands: int,
+    *,
     value: float | None = None,
+    bred: Individual | None = None,
 ) -> Individual:
     """Return a complete trial as evolution sees it.
 
@@ -158,6 +160,7 @@ def individual_of(
         direction: The direction of the study.
         n_islands: How many islands it can have come from.
         value: Its objective value, where the trial does not hold it yet.
+        bred: The offspring that the trial evaluated; ``None`` for what the trial records of it.
     """
     value = trial.value if value is None else value
     assert value is not None
@@ -175,7 +178,7 @@ def individual_of(
         worker=NO_WORKER if worker is None else worker,
         generation=_integer_attribute(trial, GENERATION) or 0,
         violation=sum(amount for amount in trial.constraints.values() if amount > 0.0),
-        lineage=_lineage_of(trial),
+        lineage=_lineage_of(trial) if bred is None else bred.lineage,
     )
 
 

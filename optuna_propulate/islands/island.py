@@ -222,6 +222,8 @@ class Island:
         self._n_unannounced += 1
 
     def _add(self, individual: Individual, *, told: bool = False) -> None:
+        if not (told or self._own.keeps(individual.rank_key)):
+            return  # forgotten at once
         self._known.add(individual)
         self._own.add(individual, offered=told)
         for key, offered in self._own.overflow():

@@ -85,21 +85,20 @@ class CreditChoice:
 class Credits:
     """What the offspring of each operator have earned, the latest counting most.
 
-    Every operator starts with a few good offspring, so that it is tried.
+    Every operator starts with a few good offspring, so that it is tried. Instead of all older
+    weights falling with each birth, those of the newer ones grow.
     """
 
     def __init__(self, n_operators: int, top: int, decay: float) -> None:
-        self._top, self._decay = top, decay
+        self._top, self._growth = top, 1.0 / decay
+        self._weight = 1.0
         self._earned = [1.0] * n_operators
         self._made = [1.5] * n_operators
 
     @property
     def means(self) -> list[float]:
         """The mean earned by an offspring of each operator, in (0, 1]."""
-        return [
-            max(earned / made, 1e-12)
-            for earned, made in zip(self._earned, self._made, strict=True)
-        ]
+        return [earned / made for earned, made in zip(self._earned, self._made, strict=True)]
 
     def hear(self, birth: Birth) -> None:
         choice = birth.individual.lineage.choice
@@ -107,7 +106,11 @@ class Credits:
             not 0 <= choice < len(self._made)
         ):  # nobody's, or that of an island with other operators
             return
-        self._earned = [max(self._decay * earned, 1e-100) for earned in self._earned]
-        self._made = [max(self._decay * made, 1e-100) for made in self._made]
-        self._made[choice] += 1.0
-        self._earned[choice] += max(0.0, 1.0 - birth.rank / self._top)
+        self._weight *= self._growth
+        self._made[choice] += self._weight
+        if birth.rank < self._top:
+            self._earned[choice] += self._weight * (1.0 - birth.rank / self._top)
+        if self._weight > 1e100:
+            self._earned = [max(earned / self._weight, 1e-100) for earned in self._earned]
+            self._made = [max(made / self._weight, 1e-100) for made in self._made]
+            self._weight = 1.0

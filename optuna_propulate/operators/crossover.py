@@ -130,9 +130,8 @@ def _mixed(
 ) -> dict[str, Gene]:
     """Return each gene from the first parent with the probability ``share``, if both have it."""
     names = sorted(first.genes.keys() | second.genes.keys())
-    from_first = rng.random(len(names)) < share
     genes = {}
-    for name, take_first in zip(names, from_first.tolist(), strict=True):
-        giver, other = (first, second) if take_first else (second, first)
+    for name, draw in zip(names, rng.random(len(names)).tolist(), strict=True):
+        giver, other = (first, second) if draw < share else (second, first)
         genes[name] = giver.genes[name] if name in giver.genes else other.genes[name]
     return genes

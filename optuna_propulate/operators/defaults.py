@@ -9,7 +9,6 @@ from optuna_propulate.operators.base import check_probability
 from optuna_propulate.operators.choice import CreditChoice
 from optuna_propulate.operators.covariance import CovarianceSampling
 from optuna_propulate.operators.crossover import UniformCrossover
-from optuna_propulate.operators.differential import DifferentialMutation
 from optuna_propulate.operators.initialization import RandomInitialization
 from optuna_propulate.operators.initialization import WarmUp
 from optuna_propulate.operators.mutation import IntervalMutation
@@ -18,7 +17,6 @@ from optuna_propulate.operators.parzen import ParzenSampling
 from optuna_propulate.operators.selection import SelectBest
 from optuna_propulate.operators.selection import SelectTournament
 from optuna_propulate.operators.selection import SelectUniform
-from optuna_propulate.operators.self_adaptation import SelfAdaptiveMutation
 from optuna_propulate.operators.wrapping import AvoidDuplicates
 from optuna_propulate.operators.wrapping import InheritMissing
 
@@ -35,11 +33,10 @@ N_RANDOM = 10
 def default_operator(population_size: int, *, n_workers: int = 1) -> Operator:
     """Return the operators that a sampler uses if it is given none.
 
-    Five ways to breed, chosen by the credit of their latest offspring: crossover with steps of
-    self-adapted width, or with one gene drawn anew; differences of the pool's members; Parzen
-    estimators; and a normal distribution that follows the births. With 8 workers and up to 1,000
-    trials the last two are worth most; what the others are worth is a matter of the function, such
-    as schwefel's, which needs genes drawn anew (``benchmarks/results/ablation.md``).
+    Three ways to breed, chosen by the credit of their latest offspring: crossover, with one gene
+    drawn anew as often as not; Parzen estimators; and a normal distribution that follows the
+    births. Each earns its place, while ``SelfAdaptiveMutation`` and ``DifferentialMutation``
+    beside them change nothing on average (``benchmarks/results/ablation.md``).
 
     Args:
         population_size: The size of the breeding pool, at least 2.
@@ -57,12 +54,9 @@ def ways_to_breed(n_workers: int = 1) -> dict[str, tuple[Operator, float]]:
     Args:
         n_workers: How many workers the island has.
     """
-    steps = Pipeline(SelectTournament(2), UniformCrossover(1.0), SelfAdaptiveMutation())
     densities = ParzenSampling()
     return {
-        "steps": (steps, 0.03),
         "genes": (Pipeline(SelectTournament(2), UniformCrossover(1.0), PointMutation(0.5)), 0.03),
-        "differences": (DifferentialMutation(), 0.03),
         "densities": (densities, 0.03),
         "covariance": (CovarianceSampling(densities, n_births=max(4, n_workers // 8)), 0.2),
     }

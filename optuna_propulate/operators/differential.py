@@ -108,11 +108,10 @@ def _other(
     members: Sequence[Individual], taken: tuple[Individual, ...], rng: np.random.Generator
 ) -> Individual:
     """Draw a member that is not taken yet; one that is, if there are too few."""
-    member = _one_of(members, rng)
     for _ in range(10):
-        if member not in taken:
-            break
         member = _one_of(members, rng)
+        if all(member is not one for one in taken):
+            break
     return member
 
 

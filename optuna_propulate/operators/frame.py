@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution
-from optuna.distributions import FloatDistribution
-from optuna.distributions import IntDistribution
 
 from optuna_propulate.genes import Gene
 from optuna_propulate.genes import from_unit
@@ -158,16 +156,15 @@ class Frame:
 
 def _scale(distribution: BaseDistribution) -> Any:
     """Return what places in the unit interval depend on; comparing distributions takes longer."""
-    if isinstance(distribution, CategoricalDistribution):
+    if not is_ordered(distribution):
+        assert isinstance(distribution, CategoricalDistribution)
         return distribution.choices
-    assert isinstance(distribution, (FloatDistribution, IntDistribution))
     return (distribution.low, distribution.high, distribution.log, distribution.step)
 
 
 def _place(value: Any, distribution: BaseDistribution) -> float:
     """Return the place of a value that another range held; NaN for a category that is no more."""
     if is_ordered(distribution):
-        assert isinstance(distribution, (FloatDistribution, IntDistribution))
         return to_unit(min(max(value, distribution.low), distribution.high), distribution)
     try:
         return to_unit(value, distribution)

@@ -17,11 +17,13 @@ from optuna_propulate.operators.frame import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Iterator
 
     from optuna_propulate.individual import Individual
     from optuna_propulate.individual import RankKey
 
-_REPLAYED = 4096  # births that a memory which begins later still hears of
+_REPLAYED = 4096  # births that a memory which begins later still hears of, ...
+_REPLAYED_LATER = 512  # ... and in the long run, when those that are used have begun
 _RANKED = 64  # of how many of the best births the ranks are told apart
 
 
@@ -64,7 +66,7 @@ class Knowledge(Sequence["Individual"]):
     """
 
     def __init__(self, pool: Sequence[Individual] = ()) -> None:
-        self.pool: Sequence[Individual] = pool
+        self.pool: Sequence[Individual] = ()
         self.pending: Sequence[Individual] = ()
         self.frame = Frame()
         self._best: list[RankKey] = []
@@ -89,14 +91,18 @@ class Knowledge(Sequence["Individual"]):
         birth = Birth(individual, rank)
         self.frame.include(individual)
         self._heard.append(birth)
+        if self._memories and len(self._heard) > _REPLAYED_LATER:
+            self._heard.popleft()
+            self._heard.popleft()
         for _, memory in self._memories.values():
             memory.hear(birth)
 
     def look_at(self, pool: Sequence[Individual], pending: Sequence[Individual]) -> None:
         """Take over the pool and the pending offspring of now, with genes not heard of before."""
+        looked_at = pending if pool == self.pool else (*pool, *pending)
         self.pool, self.pending = pool, pending
         seen: tuple[str, ...] | None = None
-        for individual in (*pool, *pending):
+        for individual in looked_at:
             if individual.names is not seen:
                 seen = individual.names
                 self.frame.admit(individual)
@@ -126,3 +132,6 @@ class Knowledge(Sequence["Individual"]):
 
     def __len__(self) -> int:
         return len(self.pool)
+
+    def __iter__(self) -> Iterator[Individual]:
+        return iter(self.pool)

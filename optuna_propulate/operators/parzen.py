@@ -91,9 +91,13 @@ class History:
 
     def hear(self, birth: Birth) -> None:
         self._n_heard += 1
-        insort(self.good, birth.individual, key=lambda individual: individual.rank_key)
-        n_good = max(2, min(math.ceil(0.1 * self._n_heard), _MOST_GOOD))
-        if len(self.good) > n_good:
+        individual = birth.individual
+        is_full = len(self.good) >= max(2, min(math.ceil(0.1 * self._n_heard), _MOST_GOOD))
+        if is_full and individual.rank_key > self.good[-1].rank_key:
+            self.bad.append(individual)
+            return
+        insort(self.good, individual, key=lambda one: one.rank_key)
+        if is_full:
             self.bad.append(self.good.pop())
 
 
