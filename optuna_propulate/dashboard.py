@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
@@ -105,7 +106,12 @@ def note(study: Study) -> str:
 
 def _command(arguments: Sequence[str]) -> str:
     """Return the command line without any URL, as these may hold passwords."""
+    program, others = Path(arguments[0]), arguments[1:]
+    is_module = program.name == "__main__.py"
     return " ".join(
         f"{argument.split('://')[0]}://..." if "://" in argument else argument
-        for argument in arguments
+        for argument in (
+            f"python -m {program.parent.name}" if is_module else program.name,
+            *others,
+        )
     )

@@ -134,3 +134,17 @@ def test_one_rank_saves_and_the_other_does_not(mpiexec: Callable) -> None:
         2,
     )
     assert [rank["saves"] for rank in outcome.ranks] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("program", "shown_as"),
+    [
+        ("/opt/env/bin/optuna-propulate", "`optuna-propulate run`"),
+        ("/opt/env/optuna_propulate/__main__.py", "`python -m optuna_propulate run`"),
+    ],
+)
+def test_the_note_gives_a_command_that_can_be_typed(
+    monkeypatch: pytest.MonkeyPatch, program: str, shown_as: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "run"])
+    assert shown_as in note(optuna.create_study())

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _TOP = 20  # as CreditChoice counts
 _N_WINDOWS = 30
+_HEIGHT = 450  # in pixels, as a figure has in optuna-dashboard
 
 
 def plot_best_values(study: Study) -> Figure:
@@ -113,7 +114,7 @@ def plot_operator_success(study: Study) -> Figure:
     figure = plotly.subplots.make_subplots(
         rows=2,
         shared_xaxes=True,
-        vertical_spacing=0.08,
+        vertical_spacing=0.18,
         subplot_titles=("successful offspring", "share of all offspring"),
     )
     colors = plotly.colors.qualitative.Safe
@@ -134,7 +135,7 @@ def plot_operator_success(study: Study) -> Figure:
             figure.add_trace(trace, row=row, col=1)
     figure.update_yaxes(tickformat=".0%", rangemode="tozero")
     figure.update_xaxes(title_text="complete trials", row=2, col=1)
-    figure.update_layout(title=f"What each operator achieved: {study.study_name}", height=620)
+    figure.update_layout(title=f"What each operator achieved: {study.study_name}", height=_HEIGHT)
     return figure
 
 
