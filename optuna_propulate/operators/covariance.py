@@ -38,7 +38,7 @@ class CovarianceSampling:
     turns up. Categories come from one of the best of the pool; one in ten is drawn anew.
 
     Args:
-        otherwise: What makes the offspring if fewer than two genes are ordered.
+        otherwise: What makes the offspring if no gene is ordered.
         n_births: How many births make a generation at least; the dimension may ask for more.
         sigma: The width that the distribution starts with, as a fraction of the range; above 0.
 
@@ -65,7 +65,7 @@ class CovarianceSampling:
     ) -> Sequence[Individual]:
         knowledge = Knowledge.of(individuals)
         frame, ordered = knowledge.frame, knowledge.frame.ordered
-        if not len(knowledge) or len(ordered) < 2:
+        if not len(knowledge) or not len(ordered):
             return self.otherwise(individuals, rng)
         follower = knowledge.recall(self, lambda: Follower(frame, self.n_births))
         if not follower.is_ready:

@@ -136,6 +136,12 @@ def test_covariance_follows_a_valley() -> None:
     assert np.median([search(operator, valley, 2, 600, seed) for seed in range(5)]) < 1e-6
 
 
+def test_covariance_follows_a_single_gene() -> None:
+    operator = CovarianceSampling(SelectUniform(1))
+    best = [search(operator, lambda x: float((x[0] - 0.3) ** 2), 1, 300, s) for s in range(5)]
+    assert np.median(best) < 1e-9  # at random: 1e-6
+
+
 def test_a_child_inherits_the_width_that_its_parent_carries() -> None:
     narrow = trial(0, 1.0, Lineage(strategy={"sigma": 1e-6}), x=0.5)
     wide = trial(1, 1.0, Lineage(strategy={"sigma": 0.2}), x=0.5)
