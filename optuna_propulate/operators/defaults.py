@@ -58,7 +58,7 @@ def ways_to_breed(n_workers: int = 1) -> dict[str, tuple[Operator, float]]:
     return {
         "genes": (Pipeline(SelectTournament(2), UniformCrossover(1.0), PointMutation(0.5)), 0.03),
         "densities": (densities, 0.03),
-        "covariance": (CovarianceSampling(densities, n_births=max(4, n_workers // 8)), 0.2),
+        "covariance": (CovarianceSampling(densities, n_births=max(4, n_workers // 8)), 0.15),
     }
 
 

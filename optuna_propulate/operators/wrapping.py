@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from optuna_propulate.genes import n_values
 from optuna_propulate.operators.base import Operator
 from optuna_propulate.operators.base import check_probability
 from optuna_propulate.operators.knowledge import Knowledge
@@ -18,10 +17,12 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from optuna_propulate.genes import Gene
     from optuna_propulate.individual import Individual
     from optuna_propulate.operators.knowledge import Birth
 
-Key = tuple[tuple[str, float], ...]
+Names = tuple[str, ...]
+Values = tuple[float | str, ...]
 
 _N_REMEMBERED = 10_000
 _N_BRANCHES = 64
@@ -74,9 +75,10 @@ class InheritMissing:
 
 @dataclass(frozen=True)
 class AvoidDuplicates:
-    """Mutates offspring that were evaluated before, or are now, where all genes are discrete.
+    """Mutates offspring that were evaluated before, or are now.
 
-    One gene is drawn anew, up to ``n_tries`` times: a small space may be exhausted.
+    One gene is drawn anew, up to ``n_tries`` times: a small discrete space may be exhausted.
+    Otherwise crossover alone would fill the pool of a search in few dimensions with copies.
 
     Args:
         operator: What makes the offspring.
@@ -97,11 +99,11 @@ class AvoidDuplicates:
         self, individuals: Sequence[Individual], rng: np.random.Generator
     ) -> Sequence[Individual]:
         knowledge = Knowledge.of(individuals)
-        children = self.operator(knowledge, rng)
-        if not knowledge.frame.is_discrete:
-            return children
         known = knowledge.recall(self, KnownSettings)
-        return [self._new(child, known, knowledge.pending, rng) for child in children]
+        return [
+            self._new(child, known, knowledge.pending, rng)
+            for child in self.operator(knowledge, rng)
+        ]
 
     def _new(
         self,
@@ -110,43 +112,58 @@ class AvoidDuplicates:
         pending: Sequence[Individual],
         rng: np.random.Generator,
     ) -> Individual:
-        under_way = {_key(one) for one in pending}
+        under_way = {_setting(one) for one in pending}
         for _ in range(self.n_tries):
-            if not (known.holds(child) or _key(child) in under_way):
+            if not (known.holds(child) or (under_way and _setting(child) in under_way)):
                 break
             (child,) = PointMutation(probability=1.0)([child], rng)
         return child
 
 
 class KnownSettings:
-    """The settings of the latest births whose genes are all discrete, by the genes' names."""
+    """The settings of the latest births, by the genes' names."""
 
     def __init__(self) -> None:
-        self._keys: dict[frozenset[str], dict[Key, None]] = {}
+        self._values: dict[Names, dict[Values, None]] = {}
 
     def holds(self, child: Individual) -> bool:
         """Tell whether a birth had the child's genes, as far as that one asked for them."""
-        return any(_key(child, names) in keys for names, keys in self._keys.items())
+        own, setting = _setting(child)
+        if setting in self._values.get(own, ()):
+            return True
+        return any(
+            len(names) < len(own)
+            and child.genes.keys() >= set(names)
+            and _values(child, names) in values
+            for names, values in self._values.items()
+        )
 
     def hear(self, birth: Birth) -> None:
-        genes = birth.individual.genes
-        if not genes or not all(n_values(gene.distribution) for gene in genes.values()):
+        names, setting = _setting(birth.individual)
+        if not names:
             return
-        names = frozenset(genes)
-        keys = self._keys.pop(names, {})
-        self._keys[names] = keys  # now the latest
-        keys[_key(birth.individual)] = None
-        if len(keys) > _N_REMEMBERED:
-            del keys[next(iter(keys))]
-        if len(self._keys) > _N_BRANCHES:
-            del self._keys[next(iter(self._keys))]
+        values = self._values.pop(names, {})
+        self._values[names] = values  # now the latest
+        values[setting] = None
+        if len(values) > _N_REMEMBERED:
+            del values[next(iter(values))]
+        if len(self._values) > _N_BRANCHES:
+            del self._values[next(iter(self._values))]
 
 
-def _key(individual: Individual, names: frozenset[str] | None = None) -> Key:
+def _setting(individual: Individual) -> tuple[Names, Values]:
+    names = tuple(sorted(individual.genes))
+    return names, _values(individual, names)
+
+
+def _values(individual: Individual, names: Names) -> Values:
     """Return what tells settings apart; choices themselves may be lists, which have no hash."""
     genes = individual.genes
-    asked = genes.keys() if names is None else names & genes.keys()
-    return tuple(
-        (name, genes[name].distribution.to_internal_repr(genes[name].value))
-        for name in sorted(asked)
-    )
+    return tuple([_plain(genes[name]) for name in names])
+
+
+def _plain(gene: Gene) -> float | str:
+    value = gene.value
+    if type(value) is float or type(value) is int or type(value) is str:
+        return value
+    return gene.distribution.to_internal_repr(value)

@@ -215,6 +215,16 @@ def test_the_last_free_setting_of_a_discrete_space_is_found() -> None:
         assert (child.genes["n"].value, child.genes["c"].value) == settings[5]
 
 
+def test_a_copy_of_anything_evaluated_is_mutated_in_continuous_spaces_too() -> None:
+    heard = [trial(i, float(i), x=i / 20, y=0.5) for i in range(10)]
+    knowledge = told(heard)
+    operator = AvoidDuplicates(SelectUniform(1))
+    seen = {(one.genes["x"].value, one.genes["y"].value) for one in heard}
+    for seed in range(30):
+        (child,) = operator(knowledge, np.random.default_rng(seed))
+        assert (child.genes["x"].value, child.genes["y"].value) not in seen
+
+
 def test_an_exhausted_space_breeds_duplicates() -> None:
     bit = IntDistribution(0, 1)
     knowledge = told([trial(i, float(i), n=(i, bit)) for i in range(2)])
@@ -308,4 +318,4 @@ def test_what_is_known_of_many_branches_is_bounded() -> None:
     for number in range(1000):
         on = {f"p{i}": (1, bit) for i in np.flatnonzero(rng.random(20) < 0.5)}
         known.hear(Birth(trial(number, 1.0, **on), 0))
-    assert len(known._keys) <= 64
+    assert len(known._values) <= 64
