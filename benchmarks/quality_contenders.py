@@ -6,6 +6,7 @@ import heapq
 import warnings
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import optuna
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from optuna.distributions import BaseDistribution
+    from quality_mixed import Suggest
     from quality_tasks import Task
+
+AnyTrial = TypeVar("AnyTrial")
 
 
 def durations(seed: int) -> Iterator[float]:
@@ -27,6 +31,47 @@ def durations(seed: int) -> Iterator[float]:
     rng = np.random.default_rng((seed, 7))
     while True:
         yield from rng.lognormal(0.0, 0.5, 1024).tolist()
+
+
+def on_virtual_clock(
+    task: Task,
+    n_workers: int,
+    seed: int,
+    ask: Callable[[], tuple[AnyTrial, Suggest]],
+    tell: Callable[[AnyTrial, float], object],
+) -> list[tuple[float, float]]:
+    """Let workers evaluate what is asked for, each anew when its evaluation ends.
+
+    Returns:
+        The losses of the trials, seen and true, in the order of their ends.
+    """
+    evaluate, lengths = task.objective(seed), durations(seed)
+    under_way: list[tuple[float, int, AnyTrial, tuple[float, float]]] = []
+    finished = []
+    now = 0.0
+    for number in range(task.n_trials + n_workers):
+        if number >= n_workers:
+            if not under_way:
+                break
+            now, _, trial, losses = heapq.heappop(under_way)
+            tell(trial, losses[0])
+            finished.append(losses)
+        if number < task.n_trials:
+            trial, suggest = ask()
+            values: dict[str, Any] = {}
+            losses = evaluate(_noted(suggest, values))
+            length = next(lengths) * (task.time(values) if task.time else 1.0)
+            heapq.heappush(under_way, (now + length, number, trial, losses))
+    finished += [heapq.heappop(under_way)[3] for _ in range(len(under_way))]
+    return finished
+
+
+def _noted(suggest: Suggest, values: dict[str, Any]) -> Suggest:
+    def note(name: str, distribution: BaseDistribution) -> Any:
+        values[name] = suggest(name, distribution)
+        return values[name]
+
+    return note
 
 
 OPTUNA: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
@@ -41,7 +86,7 @@ OPTUNA: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
 }
 
 
-def suggest_of(trial: optuna.Trial) -> Callable[[str, BaseDistribution], Any]:
+def suggest_of(trial: optuna.Trial) -> Suggest:
     """Return the trial's suggestions by distribution."""
 
     def suggest(name: str, distribution: BaseDistribution) -> Any:
@@ -69,23 +114,9 @@ def search_optuna(
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=OPTUNA[sampler](seed))
-    evaluate = task.objective(seed)
-    lengths = durations(seed)
-    under_way: list[tuple[float, int, optuna.Trial, tuple[float, float]]] = []
-    finished = []
-    now = 0.0
-    for number in range(task.n_trials + n_workers):
-        if number >= n_workers:
-            if not under_way:
-                break
-            now, _, trial, losses = heapq.heappop(under_way)
-            study.tell(trial, losses[0])
-            finished.append(losses)
-        if number < task.n_trials:
-            trial = study.ask()
-            losses = evaluate(suggest_of(trial))
-            length = next(lengths) * (task.time(trial.params) if task.time else 1.0)
-            heapq.heappush(under_way, (now + length, number, trial, losses))
-    while under_way:
-        finished.append(heapq.heappop(under_way)[3])
-    return finished
+
+    def ask() -> tuple[optuna.Trial, Suggest]:
+        trial = study.ask()
+        return trial, suggest_of(trial)
+
+    return on_virtual_clock(task, n_workers, seed, ask, study.tell)

@@ -7,7 +7,6 @@ parameters of every branch.
 
 from __future__ import annotations
 
-import heapq
 import json
 import random
 import sys
@@ -20,7 +19,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from propulate.utils import get_default_propagator
-from quality_contenders import durations
+from quality_contenders import on_virtual_clock
 from quality_tasks import space_of
 from quality_tasks import task_by_name
 
@@ -35,37 +34,17 @@ def search(task: Task, n_workers: int, seed: int) -> list[tuple[float, float]]:
     """Search with Propulate's defaults, a population of two for each worker and 10 or more."""
     limits = {name: _limits(distribution) for name, distribution in space_of(task, seed).items()}
     propagator = get_default_propagator(max(10, 2 * n_workers), limits, rng=random.Random(seed))
-    evaluate, lengths = task.objective(seed), durations(seed)
     population: list[Any] = []
-    finished: list[tuple[float, float]] = []
-    under_way: list[tuple[float, int, Any, tuple[float, float]]] = []
-    now = 0.0
-    for number in range(task.n_trials + n_workers):
-        if number >= n_workers:
-            if not under_way:
-                break
-            now, _, individual, losses = heapq.heappop(under_way)
-            individual.loss = losses[0]
-            population.append(individual)
-            finished.append(losses)
-        if number < task.n_trials:
-            individual = propagator(population)
-            asked, suggest = _suggest_of(individual)
-            losses = evaluate(suggest)
-            length = next(lengths) * (task.time(asked) if task.time else 1.0)
-            heapq.heappush(under_way, (now + length, number, individual, losses))
-    finished += [heapq.heappop(under_way)[3] for _ in range(len(under_way))]
-    return finished
 
+    def ask() -> tuple[Any, Suggest]:
+        individual = propagator(population)
+        return individual, lambda name, distribution: _value(individual[name], distribution)
 
-def _suggest_of(individual: Any) -> tuple[dict[str, Any], Suggest]:
-    """Return what is asked of an individual, and what answers."""
-    asked: dict[str, Any] = {}
+    def tell(individual: Any, loss: float) -> None:
+        individual.loss = loss
+        population.append(individual)
 
-    def suggest(name: str, distribution: BaseDistribution) -> Any:
-        return asked.setdefault(name, _value(individual[name], distribution))
-
-    return asked, suggest
+    return on_virtual_clock(task, n_workers, seed, ask, tell)
 
 
 def _limits(distribution: BaseDistribution) -> tuple[Any, ...]:

@@ -85,11 +85,11 @@ def offspring(
     """
     return Individual(
         genes=genes,
-        generation=1 + max(parent.generation for parent in parents),
+        generation=1 + max([parent.generation for parent in parents]),
         lineage=Lineage(
             operators=(operator,),
-            parents=tuple(parent.number for parent in parents),
-            homes=tuple(parent.island for parent in parents),
+            parents=tuple([parent.number for parent in parents]),
+            homes=tuple([parent.island for parent in parents]),
             strategy={**_inherited(parents[0]), **strategy},
         ),
     )

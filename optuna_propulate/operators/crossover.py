@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from optuna_propulate.genes import Gene
     from optuna_propulate.individual import Individual
 
 
@@ -49,12 +48,10 @@ class UniformCrossover:
     ) -> Sequence[Individual]:
         if not individuals:
             return []
-        first = individuals[0]
         if len(individuals) < 2 or rng.random() >= self.probability:
-            return [offspring(dict(first.genes), [first], "Copy")]
-        second = individuals[1]
-        genes = _mixed(first, second, self.parent_share, rng)
-        return [offspring(genes, [first, second], type(self).__name__)]
+            return [_copy(individuals[0])]
+        first, second = individuals[:2]
+        return [_child(first, second, self.parent_share, type(self).__name__, rng)]
 
 
 @dataclass(frozen=True)
@@ -88,12 +85,11 @@ class BoltzmannCrossover:
     ) -> Sequence[Individual]:
         if not individuals:
             return []
-        first = individuals[0]
         if len(individuals) < 2:
-            return [offspring(dict(first.genes), [first], "Copy")]
-        second = individuals[1]
-        genes = _mixed(first, second, self._share(first, second), rng)
-        return [offspring(genes, [first, second], type(self).__name__)]
+            return [_copy(individuals[0])]
+        first, second = individuals[:2]
+        share = self._share(first, second)
+        return [_child(first, second, share, type(self).__name__, rng)]
 
     def _share(self, first: Individual, second: Individual) -> float:
         if first.violation != second.violation:
@@ -125,13 +121,17 @@ class MultiParentCrossover:
         return [offspring(genes, individuals, type(self).__name__)]
 
 
-def _mixed(
-    first: Individual, second: Individual, share: float, rng: np.random.Generator
-) -> dict[str, Gene]:
-    """Return each gene from the first parent with the probability ``share``, if both have it."""
+def _copy(parent: Individual) -> Individual:
+    return offspring(dict(parent.genes), [parent], "Copy")
+
+
+def _child(
+    first: Individual, second: Individual, share: float, operator: str, rng: np.random.Generator
+) -> Individual:
+    """Take each gene from the first parent with the probability ``share``, if both have it."""
     names = sorted(first.genes.keys() | second.genes.keys())
     genes = {}
     for name, draw in zip(names, rng.random(len(names)).tolist(), strict=True):
         giver, other = (first, second) if draw < share else (second, first)
         genes[name] = giver.genes[name] if name in giver.genes else other.genes[name]
-    return genes
+    return offspring(genes, [first, second], operator)
