@@ -184,7 +184,8 @@ class Report:
     def save(self, folder: Path, name: str) -> None:
         """Write the tables and the quartiles into a folder, under a name."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.md").write_text(f"# Search quality: {name}\n\n{self.text()}\n")
+        title = "Search quality" if name == "quality" else f"Search quality: {name}"
+        (folder / f"{name}.md").write_text(f"# {title}\n\n{self.text()}\n")
         with (folder / f"{name}.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["task", "sampler", "workers", "seeds", "q1", "median", "q3"])

@@ -131,8 +131,6 @@ def _set_in_memory(
     storage: InMemoryStorage, identity: int, user: dict[str, Any], system: dict[str, Any]
 ) -> None:
     """Set all attributes on one copy of the trial; Optuna makes a copy for each."""
-    if not (user or system):
-        return
     with storage._lock:
         trial = copy.copy(storage._get_trial(identity))
         trial.user_attrs = {**trial.user_attrs, **user}

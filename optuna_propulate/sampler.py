@@ -360,7 +360,8 @@ class PropulateSampler(BaseSampler):
                 attributes = migration_attributes(departures, self._migration)
             if isinstance(known.exchange, StorageExchange):
                 attributes |= known.exchange.outgoing()
-        set_attributes(study, trial, {}, attributes)
+        if attributes:
+            set_attributes(study, trial, {}, attributes)
 
     def _offspring_of(self, study: Study, trial: FrozenTrial) -> Individual:
         with self._lock:
