@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -222,14 +223,16 @@ def test_callbacks_catch_timeout_and_the_bar_work_over_all_ranks(mpiexec: Callab
         )
         study.optimize(sphere, timeout=0)
         loaded = optuna_propulate.load_study("s", storage="sqlite:///study.db")
+        study.optimize(sphere, n_trials=40, show_progress_bar=True)
         report(heard=heard, n=len(loaded.trials))
         """,
         2,
     )
     assert outcome.status == 0, outcome.stderr
     assert sorted(outcome.ranks[0]["heard"] + outcome.ranks[1]["heard"]) == list(range(6))
-    assert outcome.ranks[0]["n"] == outcome.ranks[1]["n"] == 6
-    assert "6/6" in outcome.stderr
+    assert outcome.ranks[0]["n"] == outcome.ranks[1]["n"] == 46
+    assert re.search(r"none complete: 100%.* 6/6 ", outcome.stderr)
+    assert re.search(r"best value [0-9.e+-]+: 100%.* 40/40 ", outcome.stderr)
 
 
 def test_thousands_of_trials_end_with_one_best_and_one_pool(
