@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 from dataclasses import dataclass
 from dataclasses import field
@@ -28,23 +27,12 @@ from optuna_propulate.exchange.launcher import communicator
 from optuna_propulate.exchange.local import LocalExchange
 from optuna_propulate.exchange.mpi import MpiExchange
 from optuna_propulate.exchange.mpi import MpiTransport
-from optuna_propulate.exchange.mpi import nodes_of
 from optuna_propulate.exchange.storage import StorageExchange
 from optuna_propulate.genes import from_unit
+from optuna_propulate.habitat import Habitat
 from optuna_propulate.islands import Island
-from optuna_propulate.islands import Migration
-from optuna_propulate.islands import Pollination
-from optuna_propulate.islands import default_population_size
-from optuna_propulate.islands import resolve_topology
-from optuna_propulate.islands import settle_workers
-from optuna_propulate.islands.archipelago import NODE
-from optuna_propulate.islands.archipelago import node_sizes
-from optuna_propulate.islands.archipelago import settle_process
 from optuna_propulate.islands.history import migration_attributes
 from optuna_propulate.islands.history import residences
-from optuna_propulate.operators import WarmUp
-from optuna_propulate.operators import crossover_and_mutation
-from optuna_propulate.operators import default_operator
 from optuna_propulate.trials import STORAGE
 from optuna_propulate.trials import ForeignTrials
 from optuna_propulate.trials import complete
@@ -72,9 +60,6 @@ if TYPE_CHECKING:
     from optuna_propulate.operators import Operator
 
 _PENDING = 64  # how many of the trials under way the operators are told of
-
-ISLAND_VARIABLE = "OPTUNA_PROPULATE_ISLAND"
-"""The environment variable that says which island a process without MPI lives on."""
 
 
 @dataclass
@@ -154,28 +139,7 @@ class PropulateSampler(BaseSampler):
         seed: int | None = None,
     ) -> None:
         comm = communicator(comm)
-        self._migration = Pollination() if migration is None else migration
-        if not isinstance(self._migration, (Pollination, Migration)):
-            raise TypeError(f"migration must be Pollination or Migration, but got {migration!r}.")
-        self._worker, n_workers = (0, 1) if comm is None else (comm.rank, comm.size)
-        if comm is None:
-            self._archipelago, self._island = settle_process(
-                islands, island, os.environ.get(ISLAND_VARIABLE)
-            )
-        else:
-            if island is not None:
-                raise ValueError(
-                    f"island={island} is for processes without MPI; under mpirun the rank decides."
-                )
-            if islands == NODE:
-                islands = node_sizes(nodes_of(comm, comm_timeout()))
-            self._archipelago = settle_workers(islands, n_workers)
-            self._island = self._archipelago.island_of(self._worker)
-        self._topology = resolve_topology(topology, self._archipelago.n_islands)
-        if population_size is not None and population_size < 2:
-            raise ValueError(f"population_size must be at least 2, but got {population_size}.")
-        self._given_pool_size = population_size
-        self._population_size = self._pool_size(self._worker)
+        self._habitat = Habitat.settle(comm, islands, island, topology, migration, population_size)
         settings = {
             "crossover_probability": crossover_probability,
             "mutation_probability": mutation_probability,
@@ -183,18 +147,12 @@ class PropulateSampler(BaseSampler):
             "sigma_factor": sigma_factor,
         }
         given = {name: value for name, value in settings.items() if value is not None}
-        self._breed = self._operator(operators, given)
+        self._breed = self._habitat.operator(operators, given)
         self._seed = seed
-        self._rng = self._stream(seed, self._worker)
+        self._rng = self._stream(seed, self._habitat.worker)
         self._prepare()
         if comm is not None:  # last, since a rank that raised before would leave the others alone
-            shared = {
-                "islands": str(self._archipelago.sizes),
-                "topology": str(self._topology.tolist()),
-                "migration": f"{type(self._migration).__name__}({self._migration.probability})",
-                "population_size": str(population_size),
-            }
-            transport = MpiTransport(comm, comm_timeout(), shared)
+            transport = MpiTransport(comm, comm_timeout(), self._habitat.agreed)
             atexit.register(transport.leave)
             self._transport = transport
 
@@ -212,15 +170,7 @@ class PropulateSampler(BaseSampler):
     @property
     def description(self) -> list[str]:
         """What the sampler does, a line for islands, topology, migration and breeding each."""
-        sizes = self._archipelago.sizes
-        lines = [f"islands: {len(sizes)}, of {', '.join(map(str, sizes))} workers"]
-        if len(sizes) > 1:
-            policy = type(self._migration).__name__.lower()
-            lines += [
-                f"topology: {self._topology.tolist()}",
-                f"{policy}: with probability {self._migration.probability}",
-            ]
-        return [*lines, f"breeding pool: {self._population_size} individuals"]
+        return self._habitat.description
 
     def breeding_pool(self, study: Study) -> list[Individual]:
         """Return the individuals that parents are drawn from, best first, as known here."""
@@ -247,16 +197,16 @@ class PropulateSampler(BaseSampler):
         """
         trials = read_trials(study)
         living = residences(trials)
-        n_islands = self._archipelago.n_islands
-        shares: list[list[Individual]] = [[] for _ in range(sum(self._archipelago.sizes))]
+        n_islands = self._habitat.n_islands
+        shares: list[list[Individual]] = [[] for _ in range(sum(self._habitat.archipelago.sizes))]
         for individual in self._individuals(study, trials):
             island = living.get(individual.number, individual.island)
             if island >= n_islands:
                 island = individual.number % n_islands
-            mates = self._archipelago.islands[island]
+            mates = self._habitat.archipelago.islands[island]
             shares[mates[individual.number % len(mates)]].append(individual)
         return [
-            nsmallest(2 * self._pool_size(worker) + 1, share, key=_rank_key)
+            nsmallest(2 * self._habitat.population_size_of(worker) + 1, share, key=_rank_key)
             for worker, share in enumerate(shares)
         ]
 
@@ -287,7 +237,7 @@ class PropulateSampler(BaseSampler):
     def reseed_rng(self) -> None:
         """Draw from a fresh stream from now on."""
         with self._lock:
-            self._rng = self._stream(None, self._worker)
+            self._rng = self._stream(None, self._habitat.worker)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Breed the trial's offspring from what has arrived, and say where it comes from."""
@@ -352,12 +302,12 @@ class PropulateSampler(BaseSampler):
                 individual = individual_of(
                     trial,
                     study.direction,
-                    self._archipelago.n_islands,
+                    self._habitat.n_islands,
                     value=values[0],
                     bred=None if is_fixed(trial) else offspring,
                 )
                 departures = known.island.born(individual, self._rng)
-                attributes = migration_attributes(departures, self._migration)
+                attributes = migration_attributes(departures, self._habitat.migration)
             if isinstance(known.exchange, StorageExchange):
                 attributes |= known.exchange.outgoing()
         if attributes:
@@ -402,24 +352,26 @@ class PropulateSampler(BaseSampler):
     def _new_state(self) -> _StudyState:
         exchange: Exchange = LocalExchange.alone()
         if self._transport is not None:
-            exchange = MpiExchange(self._transport, self._archipelago.islands, self._n_studies)
+            exchange = MpiExchange(
+                self._transport, self._habitat.archipelago.islands, self._n_studies
+            )
         elif self._shares_storage:
-            exchange = StorageExchange(self._island, self._archipelago.n_islands)
+            exchange = StorageExchange(self._habitat.island, self._habitat.n_islands)
         self._n_studies += 1
         island = Island(
-            index=self._island,
-            worker=self._worker,
-            population_size=self._population_size,
+            index=self._habitat.island,
+            worker=self._habitat.worker,
+            population_size=self._habitat.population_size,
             breed=self._breed,
-            topology=self._topology,
-            migration=self._migration,
+            topology=self._habitat.topology,
+            migration=self._habitat.migration,
             exchange=exchange,
         )
         return _StudyState(island, exchange)
 
     @property
     def _shares_storage(self) -> bool:
-        return self._transport is None and self._archipelago.n_islands > 1
+        return self._transport is None and self._habitat.n_islands > 1
 
     def _read(self, known: _StudyState, study: Study, trials: list[FrozenTrial]) -> None:
         if isinstance(known.exchange, StorageExchange):
@@ -427,31 +379,12 @@ class PropulateSampler(BaseSampler):
         else:
             untold = self._individuals(study, trials)
         for individual in untold:
-            if individual.island == self._island:
+            if individual.island == self._habitat.island:
                 known.island.join(individual)
 
     def _individuals(self, study: Study, trials: list[FrozenTrial]) -> list[Individual]:
-        n_islands = self._archipelago.n_islands
+        n_islands = self._habitat.n_islands
         return [individual_of(trial, study.direction, n_islands) for trial in complete(trials)]
-
-    def _operator(self, operators: Operator | None, given: dict[str, float]) -> Operator:
-        if operators is not None:
-            if not callable(operators):
-                raise TypeError(f"operators must be an operator, but got {operators!r}.")
-            return WarmUp(self._population_size, operators)
-        if given:
-            return crossover_and_mutation(self._population_size, **given)
-        return default_operator(
-            self._population_size, n_workers=self._n_workers_there(self._worker)
-        )
-
-    def _n_workers_there(self, worker: int) -> int:
-        return self._archipelago.sizes[self._archipelago.island_of(worker)]
-
-    def _pool_size(self, worker: int) -> int:
-        if self._given_pool_size is not None:
-            return self._given_pool_size
-        return default_population_size(self._n_workers_there(worker))
 
     def _stream(self, seed: int | None, worker: int) -> np.random.Generator:
         """Return the worker's own child of the seed, as ``SeedSequence(seed).spawn`` gives it."""
