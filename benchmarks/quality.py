@@ -40,8 +40,8 @@ ISLANDS = "PropulateSampler, 4 islands"
 OURS = {"PropulateSampler": quality_ours.DEFAULT, ISLANDS: quality_ours.Variant(n_islands=4)}
 VARIANTS = {**OURS, **quality_ours.ABLATION}
 PROPULATE = "Propulate"
-SLOW = ("GP",)
-"""Samplers that take part only if named: a trial takes them a second."""
+SLOW = ("GP", "TPE univariate")
+"""Samplers that take part only if named, for the time that they take."""
 
 
 def run(key: Key) -> list[Record]:
