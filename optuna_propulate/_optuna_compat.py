@@ -133,6 +133,7 @@ def _set_in_memory(
     """Set all attributes on one copy of the trial; Optuna makes a copy for each."""
     with storage._lock:
         trial = copy.copy(storage._get_trial(identity))
+        storage.check_trial_is_updatable(identity, trial.state)
         trial.user_attrs = {**trial.user_attrs, **user}
         trial.system_attrs = {**trial.system_attrs, **system}
         storage._set_trial(identity, trial)

@@ -101,17 +101,27 @@ def note(study: Study) -> str:
     lines = [f"# {study.study_name}", ""]
     if isinstance(study.sampler, PropulateSampler):
         lines += [f"- {line}" for line in study.sampler.description]
-    return "\n".join([*lines, f"- command: `{_command(sys.argv)}`", ""])
+    return "\n".join([*lines, f"- command: `{_command(sys.argv, _module())}`", ""])
 
 
-def _command(arguments: Sequence[str]) -> str:
-    """Return the command line without any URL, as these may hold passwords."""
-    program, others = Path(arguments[0]), arguments[1:]
-    is_module = program.name == "__main__.py"
+def _command(arguments: Sequence[str], module: str | None) -> str:
+    """Return the command line without any URL, as these may hold passwords.
+
+    Args:
+        arguments: The program, and what it was given; none if Python is embedded.
+        module: What ``python -m`` runs, if it does.
+    """
+    program = Path(arguments[0]).name if arguments else ""
+    if module is not None:
+        program = f"python -m {module.removesuffix('.__main__')}"
+    elif program.endswith(".py"):
+        program = f"python {program}"
     return " ".join(
         f"{argument.split('://')[0]}://..." if "://" in argument else argument
-        for argument in (
-            f"python -m {program.parent.name}" if is_module else program.name,
-            *others,
-        )
+        for argument in (program, *arguments[1:])
     )
+
+
+def _module() -> str | None:
+    specification = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return None if specification is None else str(specification.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
     from optuna_propulate.islands.topology import Topology
     from optuna_propulate.operators import Operator
 
-ISLAND_VARIABLE = "OPTUNA_PROPULATE_ISLAND"
-"""The environment variable that says which island a process without MPI lives on."""
-
 
 @dataclass(frozen=True)
 class Habitat:
@@ -63,20 +59,22 @@ class Habitat:
         comm: MPI.Intracomm | None,
         islands: int | Sequence[int] | str,
         island: int | None,
+        variable: str | None,
         topology: Topology,
         migration: MigrationPolicy | None,
         population_size: int | None,
     ) -> Habitat:
         """Check what ``PropulateSampler`` was given, whose docstring has the errors.
 
-        Collective over the communicator if ``islands`` is ``"node"``.
+        The variable is the island from the environment, if there is one. Collective over the
+        communicator if ``islands`` is ``"node"``.
         """
         migration = Pollination() if migration is None else migration
         if not isinstance(migration, (Pollination, Migration)):
             raise TypeError(f"migration must be Pollination or Migration, but got {migration!r}.")
         worker = 0
         if comm is None:
-            archipelago, island = settle_process(islands, island, os.environ.get(ISLAND_VARIABLE))
+            archipelago, island = settle_process(islands, island, variable)
         else:
             if island is not None:
                 raise ValueError(

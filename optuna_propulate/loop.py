@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 import os
+import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -15,6 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from tqdm.auto import tqdm
 
 from optuna_propulate._optuna_compat import in_optimize_loop
@@ -162,9 +165,12 @@ class ProgressBar:
     what refreshes the bar must not wait for a database.
     """
 
-    def __init__(self, shown: bool, n_trials: int | None, budget: Budget) -> None:
-        self._budget = budget
+    def __init__(
+        self, study: optuna.Study, shown: bool, n_trials: int | None, budget: Budget
+    ) -> None:
+        self._study, self._budget = study, budget
         self._bar = tqdm(total=n_trials, unit="trial") if shown else None
+        self._lock = threading.Lock()
         self._next_look = 0.0
 
     @property
@@ -179,16 +185,24 @@ class ProgressBar:
 
     def _look(self, study: optuna.Study, trial: FrozenTrial) -> None:
         started = time.monotonic()
-        if self._bar is None or started < self._next_look:
-            return
-        self._bar.set_description(best_so_far(study), refresh=False)
+        with self._lock:
+            if started < self._next_look:
+                return
+            self._next_look = math.inf  # for the other threads
+        self._show_best()
         ended = time.monotonic()
         self._next_look = ended + max(_LOOK_EVERY, (ended - started) / _LOOK_SHARE)
+
+    def _show_best(self) -> None:
+        if self._bar is not None:
+            self._bar.set_description(best_so_far(self._study), refresh=False)
 
     def __enter__(self) -> ProgressBar:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is None:
+            self._show_best()
         self.refresh()
         if self._bar is not None:
             self._bar.close()
@@ -200,8 +214,10 @@ def best_so_far(study: optuna.Study) -> str:
         return f"best value {study.best_value:g}"
     except ValueError:
         return "none complete"
-    except RuntimeError:  # there are several objectives
-        return "trials"
+    except StorageInternalError:  # the search goes on without
+        return "best value unknown"
+    except RuntimeError:
+        return "several objectives"
 
 
 def mpi_progress(job: Job, tick: Callable[[], None]) -> AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from dataclasses import dataclass
 from dataclasses import field
@@ -60,6 +61,9 @@ if TYPE_CHECKING:
     from optuna_propulate.operators import Operator
 
 _PENDING = 64  # how many of the trials under way the operators are told of
+
+ISLAND_VARIABLE = "OPTUNA_PROPULATE_ISLAND"
+"""The environment variable that says which island a process without MPI lives on."""
 
 
 @dataclass
@@ -139,7 +143,10 @@ class PropulateSampler(BaseSampler):
         seed: int | None = None,
     ) -> None:
         comm = communicator(comm)
-        self._habitat = Habitat.settle(comm, islands, island, topology, migration, population_size)
+        variable = os.environ.get(ISLAND_VARIABLE)
+        self._habitat = Habitat.settle(
+            comm, islands, island, variable, topology, migration, population_size
+        )
         settings = {
             "crossover_probability": crossover_probability,
             "mutation_probability": mutation_probability,

@@ -168,7 +168,7 @@ class IslandStudy(optuna.Study):
             catch: Exceptions of the objective that fail a trial, and nothing else.
             callbacks: Called with the study and each finished trial, on the trial's rank.
             gc_after_trial: Whether to collect garbage after each trial.
-            show_progress_bar: Whether rank 0 shows the trials finished on all ranks.
+            show_progress_bar: Whether rank 0 shows the trials of all ranks and the best value.
             stop_grace: How long trials under way may go on after ``timeout`` or a signal, in
                 seconds, before they are interrupted and fail; ``None`` until they end. Trials in
                 threads of ``n_jobs`` are not interrupted.
@@ -204,8 +204,9 @@ class IslandStudy(optuna.Study):
         set_stop_flag(self, False)
         self._budget = budget = Budget(job, n_trials)
         stopping = Stopping(self, budget, deadline, stop_grace)
+        shown = show_progress_bar and job.rank == 0
         try:
-            with ProgressBar(show_progress_bar and job.rank == 0, n_trials, budget) as bar:
+            with ProgressBar(self, shown, n_trials, budget) as bar:
                 loop = replace(loop, callbacks=(*loop.callbacks, *bar.callbacks))
                 with mpi_progress(job, bar.refresh), stopping:
                     loop.run(self, job, budget, deadline, stopping)

@@ -10,6 +10,7 @@ import pytest
 from optuna_propulate import PropulateSampler
 from optuna_propulate.dashboard import FIGURES
 from optuna_propulate.dashboard import DashboardFigures
+from optuna_propulate.dashboard import _command
 from optuna_propulate.dashboard import note
 
 
@@ -108,7 +109,7 @@ def test_the_note_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["run", "--storage", url, f"--storage={url}", "--seed", "1"])
     body = note(optuna.create_study())
     assert "s3cret" not in body
-    assert "run --storage postgresql+psycopg://... --storage=postgresql+psycopg://..." in body
+    assert "--storage postgresql+psycopg://... --storage=postgresql+psycopg://..." in body
     assert "--seed 1" in body
 
 
@@ -137,14 +138,15 @@ def test_one_rank_saves_and_the_other_does_not(mpiexec: Callable) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "shown_as"),
+    ("arguments", "module", "shown_as"),
     [
-        ("/opt/env/bin/optuna-propulate", "`optuna-propulate run`"),
-        ("/opt/env/optuna_propulate/__main__.py", "`python -m optuna_propulate run`"),
+        (["/opt/env/bin/optuna-propulate", "run"], None, "optuna-propulate run"),
+        (["/opt/a/__main__.py", "run"], "a.b.__main__", "python -m a.b run"),
+        (["/home/me/tune.py", "--n", "3"], None, "python tune.py --n 3"),
+        ([], None, ""),
     ],
 )
-def test_the_note_gives_a_command_that_can_be_typed(
-    monkeypatch: pytest.MonkeyPatch, program: str, shown_as: str
+def test_the_note_gives_the_command_as_it_was_typed(
+    arguments: list[str], module: str | None, shown_as: str
 ) -> None:
-    monkeypatch.setattr(sys, "argv", [program, "run"])
-    assert shown_as in note(optuna.create_study())
+    assert _command(arguments, module) == shown_as

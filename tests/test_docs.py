@@ -6,8 +6,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -17,16 +22,17 @@ PAGES = [page for page in [*sorted(DOCS.glob("*.md")), README] if BLOCK.search(p
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_code_of_a_page_runs(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPTUNA_PROPULATE_ISLAND", "0")  # several islands want to know, or MPI
+def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, mpiexec: Callable) -> None:
     for number, block in enumerate(BLOCK.findall(page.read_text())):
-        process = subprocess.run(
-            [sys.executable, "-c", block],
-            cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        assert process.returncode == 0, f"block {number} of {page.name}:\n{process.stderr}"
+        if block.startswith("# under mpirun"):
+            status, errors = (outcome := mpiexec(block, 4)).status, outcome.stderr
+        else:
+            process = subprocess.run(
+                [sys.executable, "-c", block],
+                cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+            )  # fmt: skip
+            status, errors = process.returncode, process.stderr
+        assert status == 0, f"block {number} of {page.name}:\n{errors}"
 
 
 def test_most_pages_show_code() -> None:

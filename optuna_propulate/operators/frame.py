@@ -39,7 +39,6 @@ class Frame:
         ordered: Which columns do not, shape ``(n_ordered,)``.
         n_values: How many values a discrete column has, 0 for a continuous one.
         n_bins: The same where all values own equal bins, else 0, as for log-scaled integers.
-        is_discrete: Whether every column is discrete.
     """
 
     def __init__(self) -> None:
@@ -48,7 +47,6 @@ class Frame:
         self.ordered: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
         self.n_values: NDArray[np.float64] = np.zeros(0)
         self.n_bins: NDArray[np.float64] = np.zeros(0)
-        self.is_discrete = True
         self._distributions: dict[str, BaseDistribution] = {}
         self._columns: dict[tuple[str, ...], NDArray[np.intp]] = {}
         self._all: tuple[str, ...] | None = None  # the names of those that have every gene
@@ -151,7 +149,6 @@ class Frame:
         self.n_values = np.array([n_values(one) for one in distributions], dtype=float)
         is_log = np.array([getattr(one, "log", False) for one in distributions], dtype=bool)
         self.n_bins = np.where(is_log, 0.0, self.n_values)
-        self.is_discrete = bool(self.n_values.all())
 
 
 def _scale(distribution: BaseDistribution) -> Any:

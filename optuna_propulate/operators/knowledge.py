@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from optuna_propulate.individual import RankKey
 
 _REPLAYED = 4096  # births that a memory which begins later still hears of, ...
-_REPLAYED_LATER = 512  # ... and in the long run, when those that are used have begun
+_REPLAYED_LATER = 512  # ... and if none has begun for as many births
 _RANKED = 64  # of how many of the best births the ranks are told apart
 
 
@@ -71,6 +71,7 @@ class Knowledge(Sequence["Individual"]):
         self.frame = Frame()
         self._best: list[RankKey] = []
         self._heard: deque[Birth] = deque(maxlen=_REPLAYED)
+        self._n_since_begun = 0  # births since a memory began
         self._memories: dict[int, tuple[object, Any]] = {}  # by identity: hashing takes longer
         self.look_at(pool, ())
 
@@ -91,7 +92,8 @@ class Knowledge(Sequence["Individual"]):
         birth = Birth(individual, rank)
         self.frame.include(individual)
         self._heard.append(birth)
-        if self._memories and len(self._heard) > _REPLAYED_LATER:
+        self._n_since_begun += 1
+        if self._n_since_begun > _REPLAYED and len(self._heard) > _REPLAYED_LATER:
             self._heard.popleft()
             self._heard.popleft()
         for _, memory in self._memories.values():
@@ -120,6 +122,7 @@ class Knowledge(Sequence["Individual"]):
             for birth in self._heard:
                 memory.hear(birth)
             self._memories[id(operator)] = known = (operator, memory)  # so the identity lasts
+            self._n_since_begun = 0
         remembered: AnyMemory = known[1]
         return remembered
 

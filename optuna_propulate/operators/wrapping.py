@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from optuna_propulate.genes import is_ordered
 from optuna_propulate.operators.base import Operator
 from optuna_propulate.operators.base import check_probability
 from optuna_propulate.operators.knowledge import Knowledge
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from optuna_propulate.operators.knowledge import Birth
 
 Names = tuple[str, ...]
-Values = tuple[float | str, ...]
+Values = tuple[float, ...]
 
 _N_REMEMBERED = 10_000
 _N_BRANCHES = 64
@@ -157,13 +158,10 @@ def _setting(individual: Individual) -> tuple[Names, Values]:
 
 
 def _values(individual: Individual, names: Names) -> Values:
-    """Return what tells settings apart; choices themselves may be lists, which have no hash."""
-    genes = individual.genes
-    return tuple([_plain(genes[name]) for name in names])
+    """Return what tells settings apart; choices themselves may be lists, or NaN."""
+    return tuple([_number(individual.genes[name]) for name in names])
 
 
-def _plain(gene: Gene) -> float | str:
-    value = gene.value
-    if type(value) is float or type(value) is int or type(value) is str:
-        return value
-    return gene.distribution.to_internal_repr(value)
+def _number(gene: Gene) -> float:
+    value, distribution = gene.value, gene.distribution
+    return value if is_ordered(distribution) else distribution.to_internal_repr(value)

@@ -319,3 +319,22 @@ def test_what_is_known_of_many_branches_is_bounded() -> None:
         on = {f"p{i}": (1, bit) for i in np.flatnonzero(rng.random(20) < 0.5)}
         known.hear(Birth(trial(number, 1.0, **on), 0))
     assert len(known._values) <= 64
+
+
+@pytest.mark.parametrize("choices", [(None, 0), (1, None), (True, 0), (0.0, 0.1, None, 2)])
+def test_a_choice_is_known_by_itself_alone(choices: tuple[Any, ...]) -> None:
+    kind = CategoricalDistribution(choices)
+    for heard in choices:
+        known = KnownSettings()
+        known.hear(Birth(trial(0, 1.0, c=(heard, kind)), 0))
+        found = [other for other in choices if known.holds(trial(1, 1.0, c=(other, kind)))]
+        assert found == [heard]
+
+
+def test_a_choice_that_is_no_number_is_known_again() -> None:
+    known = KnownSettings()
+    for number in range(2):
+        choices = (float("nan"), 1.0)
+        child = trial(number, 1.0, c=(choices[0], CategoricalDistribution(choices)))
+        assert known.holds(child) == (number == 1)
+        known.hear(Birth(child, 0))
