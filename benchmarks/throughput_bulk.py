@@ -55,7 +55,6 @@ def make_trial(number: int, n_parameters: int, rng: random.Random) -> dict[str, 
     lineage = {
         "operators": ["UniformCrossover", "PointMutation"],
         "parents": [max(0, number - 10), max(0, number - 5)],
-        "immigrant_homes": [],
     }
     times = (_text(start), _text(start + timedelta(microseconds=120)))
     return {

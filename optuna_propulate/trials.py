@@ -55,7 +55,8 @@ def system_attributes(
 ) -> dict[str, Any]:
     """Return the system attribute that records the lineage of a trial.
 
-    Immigrants are the parents whose home is another island than the offspring's.
+    Immigrants are the parents whose home is another island than the offspring's; of them, if
+    there are any, the homes are recorded.
 
     Args:
         offspring: What the trial was bred as.
@@ -68,8 +69,9 @@ def system_attributes(
     record: dict[str, Any] = {
         "operators": list(operators or ("RandomInitialization",)),
         "parents": list(lineage.parents),
-        "immigrant_homes": [home for home in lineage.homes if home != offspring.island],
     }
+    if immigrant_homes := [home for home in lineage.homes if home != offspring.island]:
+        record["immigrant_homes"] = immigrant_homes
     if exchange is not None:
         record["exchange"] = exchange
     if learns and not is_fixed(trial):
@@ -164,8 +166,8 @@ def individual_of(
     """
     value = trial.value if value is None else value
     assert value is not None
-    island = _integer_attribute(trial, ISLAND, n_islands)
-    worker = worker_of(trial)
+    if bred is None:
+        bred = _recorded_offspring(trial, n_islands)
     return Individual(
         genes={
             name: Gene(trial.params[name], distribution)
@@ -174,11 +176,24 @@ def individual_of(
         },
         loss=-value if direction == StudyDirection.MAXIMIZE else value,
         number=trial.number,
+        island=bred.island,
+        worker=bred.worker,
+        generation=bred.generation,
+        violation=sum([amount for amount in trial.constraints.values() if amount > 0.0]),
+        lineage=bred.lineage,
+    )
+
+
+def _recorded_offspring(trial: FrozenTrial, n_islands: int) -> Individual:
+    """Return what the trial was bred as, without genes, as far as it says so."""
+    island = _integer_attribute(trial, ISLAND, n_islands)
+    worker = worker_of(trial)
+    return Individual(
+        genes={},
         island=trial.number % n_islands if island is None else island,
         worker=NO_WORKER if worker is None else worker,
-        generation=_integer_attribute(trial, GENERATION) or 0,
-        violation=sum(amount for amount in trial.constraints.values() if amount > 0.0),
-        lineage=_lineage_of(trial) if bred is None else bred.lineage,
+        generation=generation_of(trial),
+        lineage=_lineage_of(trial),
     )
 
 
@@ -216,6 +231,9 @@ class ForeignTrials:
 
     def asked(self, number: int) -> None:
         """Note a trial that was asked for here; numbers skipped before it are somebody else's."""
+        if number == self._next_number:
+            self._next_number += 1
+            return
         self._open.update(dict.fromkeys(range(self._next_number, number)))
         self._open.pop(number, None)
         self._next_number = max(self._next_number, number + 1)
@@ -225,6 +243,8 @@ class ForeignTrials:
 
         However many are unfinished, only a few of them are looked at, the others at later calls.
         """
+        if not self._open:
+            return []
         looked_at = list(islice(self._open, _CHECKED_AT_ONCE))
         trials = []
         for number in looked_at:

@@ -87,6 +87,9 @@ class Credits:
 
     Every operator starts with a few good offspring, so that it is tried. Instead of all older
     weights falling with each birth, those of the newer ones grow.
+
+    Attributes:
+        means: The mean earned by an offspring of each operator, in (0, 1].
     """
 
     def __init__(self, n_operators: int, top: int, decay: float) -> None:
@@ -94,22 +97,17 @@ class Credits:
         self._weight = 1.0
         self._earned = [1.0] * n_operators
         self._made = [1.5] * n_operators
-
-    @property
-    def means(self) -> list[float]:
-        """The mean earned by an offspring of each operator, in (0, 1]."""
-        return [earned / made for earned, made in zip(self._earned, self._made, strict=True)]
+        self.means = [1.0 / 1.5] * n_operators
 
     def hear(self, birth: Birth) -> None:
         choice = birth.individual.lineage.choice
-        if (
-            not 0 <= choice < len(self._made)
-        ):  # nobody's, or that of an island with other operators
-            return
+        if not 0 <= choice < len(self._made):
+            return  # nobody's, or that of an island with other operators
         self._weight *= self._growth
         self._made[choice] += self._weight
         if birth.rank < self._top:
             self._earned[choice] += self._weight * (1.0 - birth.rank / self._top)
+        self.means[choice] = self._earned[choice] / self._made[choice]
         if self._weight > 1e100:
             self._earned = [max(earned / self._weight, 1e-100) for earned in self._earned]
             self._made = [max(made / self._weight, 1e-100) for made in self._made]

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from optuna_propulate.individual import RankKey
 
 _REPLAYED = 4096  # births that a memory which begins later still hears of, ...
-_REPLAYED_LATER = 512  # ... and if none has begun for as many births
+_REPLAYED_LATER = 512  # ... once this worker has bred so often that every operator had its turn:
+_SETTLED = 256
 _RANKED = 64  # of how many of the best births the ranks are told apart
 
 
@@ -71,7 +72,7 @@ class Knowledge(Sequence["Individual"]):
         self.frame = Frame()
         self._best: list[RankKey] = []
         self._heard: deque[Birth] = deque(maxlen=_REPLAYED)
-        self._n_since_begun = 0  # births since a memory began
+        self._n_bred_since = 0  # since a memory began
         self._memories: dict[int, tuple[object, Any]] = {}  # by identity: hashing takes longer
         self.look_at(pool, ())
 
@@ -92,8 +93,7 @@ class Knowledge(Sequence["Individual"]):
         birth = Birth(individual, rank)
         self.frame.include(individual)
         self._heard.append(birth)
-        self._n_since_begun += 1
-        if self._n_since_begun > _REPLAYED and len(self._heard) > _REPLAYED_LATER:
+        if self._n_bred_since > _SETTLED and len(self._heard) > _REPLAYED_LATER:
             self._heard.popleft()
             self._heard.popleft()
         for _, memory in self._memories.values():
@@ -103,6 +103,7 @@ class Knowledge(Sequence["Individual"]):
         """Take over the pool and the pending offspring of now, with genes not heard of before."""
         looked_at = pending if pool == self.pool else (*pool, *pending)
         self.pool, self.pending = pool, pending
+        self._n_bred_since += 1
         seen: tuple[str, ...] | None = None
         for individual in looked_at:
             if individual.names is not seen:
@@ -122,7 +123,7 @@ class Knowledge(Sequence["Individual"]):
             for birth in self._heard:
                 memory.hear(birth)
             self._memories[id(operator)] = known = (operator, memory)  # so the identity lasts
-            self._n_since_begun = 0
+            self._n_bred_since = 0
         remembered: AnyMemory = known[1]
         return remembered
 

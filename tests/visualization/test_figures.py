@@ -58,7 +58,7 @@ def trial_of(
     generation: int = 0,
     **system_attrs: Any,
 ) -> optuna.trial.FrozenTrial:
-    lineage = {"operators": list(operators), "parents": list(parents), "immigrant_homes": []}
+    lineage = {"operators": list(operators), "parents": list(parents)}
     trial = create_trial(
         value=value,
         user_attrs={"island": island, "worker": worker, "generation": generation},
