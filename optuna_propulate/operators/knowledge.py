@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from optuna_propulate.individual import RankKey
 
 _REPLAYED = 4096  # births that a memory which begins later still hears of, ...
-_REPLAYED_LATER = 512  # ... once this worker has bred so often that every operator had its turn:
+_REPLAYED_LATER = 32  # ... beside the best, once it has bred so often that all had their turn:
 _SETTLED = 256
 _RANKED = 64  # of how many of the best births the ranks are told apart
 
@@ -71,6 +71,7 @@ class Knowledge(Sequence["Individual"]):
         self.pending: Sequence[Individual] = ()
         self.frame = Frame()
         self._best: list[RankKey] = []
+        self._best_births: list[Birth] = []  # of these keys
         self._heard: deque[Birth] = deque(maxlen=_REPLAYED)
         self._n_bred_since = 0  # since a memory began
         self._memories: dict[int, tuple[object, Any]] = {}  # by identity: hashing takes longer
@@ -87,10 +88,11 @@ class Knowledge(Sequence["Individual"]):
         """Let all operators learn from an individual that was evaluated."""
         key = individual.rank_key
         rank = bisect_left(self._best, key)
+        birth = Birth(individual, rank)
         if rank < _RANKED:
             self._best.insert(rank, key)
-            del self._best[_RANKED:]
-        birth = Birth(individual, rank)
+            self._best_births.insert(rank, birth)
+            del self._best[_RANKED:], self._best_births[_RANKED:]
         self.frame.include(individual)
         self._heard.append(birth)
         if self._n_bred_since > _SETTLED and len(self._heard) > _REPLAYED_LATER:
@@ -115,12 +117,14 @@ class Knowledge(Sequence["Individual"]):
 
         Args:
             operator: The operator; no other one shares its memory.
-            make: Returns an empty memory, which first hears of the latest births.
+            make: Returns an empty memory, which first hears of the best and the latest births.
         """
         known = self._memories.get(id(operator))
         if known is None:
             memory = make()
-            for birth in self._heard:
+            latest = {id(birth): birth for birth in self._heard}
+            forgotten = [birth for birth in self._best_births if id(birth) not in latest]
+            for birth in (*reversed(forgotten), *self._heard):
                 memory.hear(birth)
             self._memories[id(operator)] = known = (operator, memory)  # so the identity lasts
             self._n_bred_since = 0

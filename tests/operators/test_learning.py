@@ -338,3 +338,19 @@ def test_a_choice_that_is_no_number_is_known_again() -> None:
         child = trial(number, 1.0, c=(choices[0], CategoricalDistribution(choices)))
         assert known.holds(child) == (number == 1)
         known.hear(Birth(child, 0))
+
+
+def test_a_memory_that_begins_late_hears_of_the_best_and_the_latest() -> None:
+    knowledge, heard = Knowledge(), []
+
+    class Listener:
+        def hear(self, birth: Birth) -> None:
+            heard.append(birth.individual.number)
+
+    for number in range(3000):
+        knowledge.hear(trial(number, float(abs(number - 100)), x=0.5))
+        knowledge.look_at([], ())
+    knowledge.recall("late", Listener)
+    assert heard[-1] == 2999
+    assert 100 in heard
+    assert len(set(heard)) == len(heard) < 200
