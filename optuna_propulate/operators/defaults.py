@@ -35,9 +35,10 @@ def default_operator(population_size: int, *, n_workers: int = 1) -> Operator:
 
     Three ways to breed, chosen by the credit of their latest offspring: crossover, with one gene
     drawn anew as often as not; Parzen estimators; and a normal distribution that follows the
-    better births. Without the normal distribution the mean rank is much worse, without crossover
-    or densities a little, and ``SelfAdaptiveMutation`` or ``DifferentialMutation`` beside them do
-    not better it (``benchmarks/results/ablation.md``).
+    better births. The last is what smooth functions need, crossover what rugged ones do, and the
+    densities pay where trials are few: on the tables of training runs, with 1 and 8 workers.
+    ``SelfAdaptiveMutation`` or ``DifferentialMutation`` beside them do not better the mean rank
+    (``benchmarks/results/ablation.md``).
 
     Args:
         population_size: The size of the breeding pool, at least 2.
