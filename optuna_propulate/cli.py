@@ -25,6 +25,7 @@ from optuna_propulate.exchange.launcher import communicator
 from optuna_propulate.islands.history import summarize
 from optuna_propulate.islands.migration import Pollination
 from optuna_propulate.loop import best_so_far
+from optuna_propulate.pace import Pace
 from optuna_propulate.sampler import PropulateSampler
 from optuna_propulate.storages.rdb import open_rdb
 from optuna_propulate.storages.spill import import_trials
@@ -165,19 +166,17 @@ class Lines:
 
     def __init__(self) -> None:
         self._first: int | None = None
-        self._begun = self._printed = time.monotonic()
+        self._begun = time.monotonic()
+        self._pace = Pace(_LINE_EVERY, wait=_LINE_EVERY)
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         self._first = trial.number if self._first is None else self._first
-        now = time.monotonic()
-        if now < self._printed + _LINE_EVERY:
-            return
-        self._printed = now
-        n = trial.number + 1 - self._first
-        rate = n / (now - self._begun)
-        print(
-            f"{n} trials, {best_so_far(study)}, {rate:.3g} trials/s", file=sys.stderr, flush=True
-        )
+        with self._pace.turn() as is_due:
+            if is_due:
+                n = trial.number + 1 - self._first
+                rate = n / (time.monotonic() - self._begun)
+                line = f"{n} trials, {best_so_far(study)}, {rate:.3g} trials/s"
+                print(line, file=sys.stderr, flush=True)
 
 
 def _show(study: optuna.Study, top: int = 1) -> None:

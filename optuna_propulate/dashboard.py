@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 
 from optuna_propulate.exchange.launcher import communicator
+from optuna_propulate.pace import Pace
 from optuna_propulate.sampler import PropulateSampler
 from optuna_propulate.visualization import plot_best_values
 from optuna_propulate.visualization import plot_migration_flows
@@ -32,8 +32,6 @@ FIGURES = {
     "migration-flows": plot_migration_flows,
 }
 """The figures by their name in the dashboard: those that stay small, however long the study."""
-
-_SHARE = 0.02  # of the time, at most, goes into figures
 
 
 class DashboardFigures:
@@ -66,28 +64,32 @@ class DashboardFigures:
                 "pip install 'optuna-propulate[visualization,dashboard]'"
             ) from error
         comm = communicator(comm)
-        self._interval, self._saves = interval, comm is None or comm.rank == 0
-        self._next = time.monotonic() + interval
+        self._saves = comm is None or comm.rank == 0
+        self._pace = Pace(interval, wait=interval)
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
         """Save, if it is time."""
-        if self._saves and time.monotonic() >= self._next:
-            self.save(study)
+        if self._saves:
+            with self._pace.turn() as is_due:
+                if is_due:
+                    _save(study)
 
     def save(self, study: Study) -> None:
         """Save the figures and the note now; a study that they cannot show is left as it is."""
-        started = time.monotonic()
-        try:
+        with self._pace.turn(now=True):
             _save(study)
-        except ValueError as error:
-            _logger.debug("No figures for the dashboard: %s", error)
-        except StorageInternalError as error:
-            _logger.warning("The figures for the dashboard could not be saved: %s", error)
-        ended = time.monotonic()
-        self._next = ended + max(self._interval, (ended - started) / _SHARE)
 
 
 def _save(study: Study) -> None:
+    try:
+        _save_all(study)
+    except ValueError as error:
+        _logger.debug("No figures for the dashboard: %s", error)
+    except StorageInternalError as error:
+        _logger.warning("The figures for the dashboard could not be saved: %s", error)
+
+
+def _save_all(study: Study) -> None:
     import optuna_dashboard
 
     figures = {name: plot(study) for name, plot in FIGURES.items()}

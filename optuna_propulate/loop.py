@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
-import math
 import os
-import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -28,6 +26,7 @@ from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import trial_by_id
 from optuna_propulate.job import Progress
 from optuna_propulate.job import threads_allowed
+from optuna_propulate.pace import Pace
 from optuna_propulate.stopping import InterruptedTrialError
 from optuna_propulate.storages.batched import BatchedRDBStorage
 
@@ -48,8 +47,7 @@ if TYPE_CHECKING:
 
 _logger = optuna.logging.get_logger(__name__)
 
-_LOOK_EVERY = 1.0  # in seconds: how often the best value is looked up
-_LOOK_SHARE = 0.02  # of rank 0's time, at most, goes into it, as a long study takes long to read
+_LOOK_EVERY = 1.0  # in seconds: how often the best value is looked up, at most
 
 
 @dataclass(frozen=True)
@@ -170,8 +168,7 @@ class ProgressBar:
     ) -> None:
         self._study, self._budget = study, budget
         self._bar = tqdm(total=n_trials, unit="trial") if shown else None
-        self._lock = threading.Lock()
-        self._next_look = 0.0
+        self._pace = Pace(_LOOK_EVERY)
 
     @property
     def callbacks(self) -> tuple[Callback, ...]:
@@ -184,14 +181,9 @@ class ProgressBar:
             self._bar.update(self._budget.n_finished() - self._bar.n)
 
     def _look(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        started = time.monotonic()
-        with self._lock:
-            if started < self._next_look:
-                return
-            self._next_look = math.inf  # for the other threads
-        self._show_best()
-        ended = time.monotonic()
-        self._next_look = ended + max(_LOOK_EVERY, (ended - started) / _LOOK_SHARE)
+        with self._pace.turn() as is_due:
+            if is_due:
+                self._show_best()
 
     def _show_best(self) -> None:
         if self._bar is not None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -113,17 +114,21 @@ def test_the_note_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--seed 1" in body
 
 
-def test_a_database_that_is_away_does_not_end_the_search(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    study = optuna.create_study(sampler=PropulateSampler(seed=1))
-
-    def away(*arguments: object) -> None:
-        raise optuna.exceptions.StorageInternalError("The database is away.")
-
-    monkeypatch.setattr(study._storage, "set_study_system_attr", away)
-    study.optimize(objective, n_trials=3, callbacks=[DashboardFigures(interval=1e-9)])
-    assert len(study.trials) == 3
+def test_a_database_that_is_locked_does_not_end_the_search(tmp_path: Path) -> None:
+    storage = optuna.storages.RDBStorage(
+        f"sqlite:///{tmp_path}/study.db", engine_kwargs={"connect_args": {"timeout": 0.1}}
+    )
+    study = optuna.create_study(storage=storage, sampler=PropulateSampler(seed=1))
+    study.optimize(objective, n_trials=3)
+    figures = DashboardFigures()
+    other = sqlite3.connect(tmp_path / "study.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    figures.save(study)
+    other.execute("ROLLBACK")
+    other.close()
+    assert not storage.get_study_system_attrs(study._study_id)
+    figures.save(study)
+    assert shown(study)[0] == set(FIGURES)
 
 
 def test_one_rank_saves_and_the_other_does_not(mpiexec: Callable) -> None:

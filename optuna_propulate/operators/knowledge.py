@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from optuna_propulate.individual import RankKey
 
 _REPLAYED = 4096  # births that a memory which begins later still hears of, ...
-_REPLAYED_LATER = 32  # ... beside the best, once it has bred so often that all had their turn:
-_SETTLED = 256
+_SETTLED = 256  # ... until a worker has bred so often since the last memory began; then ...
+_REPLAYED_LATER = 32  # ... it hears of so many, and of the best
 _RANKED = 64  # of how many of the best births the ranks are told apart
 
 
@@ -122,7 +122,7 @@ class Knowledge(Sequence["Individual"]):
         known = self._memories.get(id(operator))
         if known is None:
             memory = make()
-            latest = {id(birth): birth for birth in self._heard}
+            latest = {id(birth) for birth in self._heard}
             forgotten = [birth for birth in self._best_births if id(birth) not in latest]
             for birth in (*reversed(forgotten), *self._heard):
                 memory.hear(birth)

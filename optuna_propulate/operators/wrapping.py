@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -125,7 +126,7 @@ class KnownSettings:
     """The settings of the latest births, by the genes' names."""
 
     def __init__(self) -> None:
-        self._values: dict[Names, dict[Values, None]] = {}
+        self._values: dict[Names, OrderedDict[Values, None]] = {}
 
     def holds(self, child: Individual) -> bool:
         """Tell whether a birth had the child's genes, as far as that one asked for them."""
@@ -143,13 +144,13 @@ class KnownSettings:
         names, setting = _setting(birth.individual)
         if not names:
             return
-        values = self._values.pop(names, {})
+        values = self._values.pop(names, None) or OrderedDict()
         self._values[names] = values  # now the latest
         values[setting] = None
-        if len(values) > _N_REMEMBERED:
-            del values[next(iter(values))]
         if len(self._values) > _N_BRANCHES:
             del self._values[next(iter(self._values))]
+        while len(values) > _N_REMEMBERED // len(self._values):
+            values.popitem(last=False)  # a plain dict would search for its first one
 
 
 def _setting(individual: Individual) -> tuple[Names, Values]:
