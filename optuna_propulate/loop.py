@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     Objective = Callable[[Trial], float | Sequence[float]]
     Callback = Callable[[optuna.Study, FrozenTrial], None]
 
-_logger = optuna.logging.get_logger(__name__)
+_logger = optuna.logging.get_logger("optuna." + __name__)
 
 _LOOK_EVERY = 1.0  # in seconds: how often the best value is looked up, at most
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from optuna_propulate.job import Budget
 
-_logger = optuna.logging.get_logger(__name__)
+_logger = optuna.logging.get_logger("optuna." + __name__)
 
 _FIRST_LOOK = 0.1  # in seconds, between two looks at the clock
 _REMOTE_LOOK = 1.0  # in seconds, between two looks at what other ranks were told

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from optuna_propulate.loop import Callback
 
-_logger = optuna.logging.get_logger(__name__)
+_logger = optuna.logging.get_logger("optuna." + __name__)
 
 DEFAULT_STORAGE = "sqlite:///optuna_propulate.db"
 """What the ranks of a job share if they are given no storage."""

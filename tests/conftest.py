@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 
+import optuna
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings
@@ -22,6 +23,7 @@ from sqlalchemy.engine import make_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
 pytest.register_assert_rewrite("optuna.testing.pytest_samplers", "optuna.testing.pytest_storages")
@@ -53,6 +55,14 @@ def report(**values):
 def sphere(trial):
     return sum(trial.suggest_float(name, -5, 5) ** 2 for name in ("x", "y"))
 """
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """Let pytest see what is logged below Optuna's logger, which does not propagate."""
+    optuna.logging.enable_propagation()
+    yield caplog
+    optuna.logging.disable_propagation()
 
 
 @dataclass

@@ -28,7 +28,7 @@ from optuna_propulate.storages.protocol import receive_exactly
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_logger = optuna.logging.get_logger(__name__)
+_logger = optuna.logging.get_logger("optuna." + __name__)
 
 _START_TIMEOUT = 120.0  # in seconds: Python on a busy parallel file system starts slowly
 _MOST_LOSSES = 5

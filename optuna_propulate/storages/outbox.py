@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from optuna_propulate.storages.office import Office
     from optuna_propulate.storages.study_view import StudyView
 
-_logger = optuna.logging.get_logger(__name__)
+_logger = optuna.logging.get_logger("optuna." + __name__)
 
 BACKLOG_BYTES = 64 << 20
 """How much may be told and not committed, before whoever starts a trial has to wait."""

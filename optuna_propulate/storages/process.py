@@ -22,7 +22,7 @@ from optuna_propulate.storages.protocol import new_token
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_logger = optuna.logging.get_logger(__name__)
+_logger = optuna.logging.get_logger("optuna." + __name__)
 
 _PREFIX = "optuna-propulate-"
 _LONGEST_FOLDER = 90  # bytes: macOS allows 103 for a socket, Linux 107

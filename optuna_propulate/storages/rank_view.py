@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from optuna_propulate.storages.office import Office
 
-_logger = optuna.logging.get_logger(__name__)
+_logger = optuna.logging.get_logger("optuna." + __name__)
 
 
 class RankView:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial
 
-_logger = optuna.logging.get_logger(__name__)
+_logger = optuna.logging.get_logger("optuna." + __name__)
 
 IMPORTED = "propulate:imported"
 """The system attribute of a trial that was imported under another number: its job and number."""
