@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 from typing import Any
@@ -51,8 +52,20 @@ def set_in_optimize_loop(study: Study, value: bool) -> None:
 
 
 def in_optimize_loop(study: Study) -> bool:
-    """Tell whether this thread is inside ``optimize`` already."""
-    return bool(study._thread_local.in_optimize_loop)
+    """Tell whether this thread is inside ``optimize`` already; works on a bracket view, too."""
+    whole = getattr(study, "_study", study)
+    return bool(whole._thread_local.in_optimize_loop)
+
+
+def without_traceback(kind: type[Exception]) -> None:
+    """Let Optuna log a trial that failed by an exception of this kind without its traceback."""
+
+    def shorten(record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], kind):
+            record.exc_info = None
+        return True
+
+    logging.getLogger("optuna.study._optimize").addFilter(shorten)
 
 
 def set_stop_flag(study: Study, value: bool) -> None:

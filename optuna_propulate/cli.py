@@ -239,7 +239,8 @@ def _checked(
 
 
 def _refuse(reason: str, status: int = 2) -> None:
-    print(f"optuna-propulate: {reason}", file=sys.stderr, flush=True)
+    line = " ".join(reason.split())  # a driver's reason may have several lines
+    print(f"optuna-propulate: {line}", file=sys.stderr, flush=True)
     raise SystemExit(status)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from optuna_propulate.genes import Gene
 
-RankKey = tuple[float, float, int, int]
+RankKey = tuple[float, float, float, int, int]
 """What individuals are ordered by, from best to worst; see ``Individual.rank_key``."""
 
 UNNUMBERED = -1
@@ -73,12 +73,14 @@ class Individual:
 
     Args:
         genes: Parameter name to gene.
-        loss: The objective value in smaller-is-better form; infinity before the evaluation.
+        loss: The objective value in smaller-is-better form, of a pruned trial the last value that
+            it reported; infinity before the evaluation.
         number: The trial's number in its study.
         island: The island that evaluated it.
         worker: The worker that evaluated it; ``NO_WORKER`` if none of ours did.
         generation: 0 for a random individual, else one more than the latest of its parents.
         violation: The sum of the constraint values above 0; 0 for a feasible trial.
+        last_step: The last step that a pruned trial reported; infinity for a complete one.
         lineage: Where it comes from. Of one that another worker told of, the first parent at
             most is known, and no home; the study records the rest.
     """
@@ -90,6 +92,7 @@ class Individual:
     worker: int = NO_WORKER
     generation: int = 0
     violation: float = 0.0
+    last_step: float = math.inf
     lineage: Lineage = field(default_factory=Lineage)
     _place: tuple[tuple[str, ...], NDArray[np.float64]] | None = field(
         default=None, init=False, repr=False, compare=False
@@ -105,6 +108,7 @@ class Individual:
             worker,
             self.generation,
             self.violation,
+            self.last_step,
             lineage,
         )
 
@@ -120,14 +124,17 @@ class Individual:
 
     @property
     def rank_key(self) -> RankKey:
-        """The order of individuals: feasible first, then by loss; ties by number and worker.
+        """The order of individuals, ties by number and worker.
+
+        Feasible ones come first, then complete ones, then those that were pruned later, as in
+        Optuna's TPE; then loss decides.
 
         No two individuals share a key, even where each rank has a study with numbers of its own.
 
         Reference:
             Deb, An efficient constraint handling method for genetic algorithms, 2000.
         """
-        return (self.violation, self.loss, self.number, self.worker)
+        return (self.violation, -self.last_step, self.loss, self.number, self.worker)
 
     @property
     def place(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 import sys
@@ -229,11 +230,16 @@ def abort(comm: MPI.Intracomm, error: BaseException) -> None:
 def abort_on_uncaught(comm: MPI.Intracomm) -> None:
     """End every rank when an exception ends this one; else the others would wait for it forever.
 
-    Replaces ``sys.excepthook``, which the interpreter calls for uncaught exceptions only.
+    Replaces ``sys.excepthook``, which the interpreter calls for uncaught exceptions only. A child
+    process of an objective ends alone.
     """
+    process, before = os.getpid(), sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        abort(comm, error)
+        if os.getpid() == process:
+            abort(comm, error)
+        else:
+            before(kind, error, trace)
 
     sys.excepthook = hook
 

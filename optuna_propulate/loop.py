@@ -34,6 +34,7 @@ from optuna_propulate.storages.batched import BatchedRDBStorage
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from optuna.trial import FrozenTrial
     from optuna.trial import Trial
@@ -154,6 +155,12 @@ def flush(study: optuna.Study) -> None:
     storage = storage_of(study)
     if isinstance(storage, BatchedRDBStorage):
         storage.flush()
+
+
+def save(study: optuna.Study) -> Path | None:
+    """Commit whatever this process has written; return a file if only that could take it."""
+    storage = storage_of(study)
+    return storage.save() if isinstance(storage, BatchedRDBStorage) else None
 
 
 class ProgressBar:

@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from optuna.samplers import BaseSampler
-from optuna.trial import TrialState
 
 from optuna_propulate._optuna_compat import contains
 from optuna_propulate._optuna_compat import is_fixed
@@ -25,6 +24,7 @@ from optuna_propulate._optuna_compat import study_id
 from optuna_propulate._optuna_compat import trial_id
 from optuna_propulate.exchange.launcher import comm_timeout
 from optuna_propulate.exchange.launcher import communicator
+from optuna_propulate.exchange.launcher import watch_loop
 from optuna_propulate.exchange.local import LocalExchange
 from optuna_propulate.exchange.mpi import MpiExchange
 from optuna_propulate.exchange.mpi import MpiTransport
@@ -36,8 +36,9 @@ from optuna_propulate.islands.history import migration_attributes
 from optuna_propulate.islands.history import residences
 from optuna_propulate.trials import STORAGE
 from optuna_propulate.trials import ForeignTrials
-from optuna_propulate.trials import complete
+from optuna_propulate.trials import evaluation_of
 from optuna_propulate.trials import individual_of
+from optuna_propulate.trials import is_evaluated
 from optuna_propulate.trials import read_trials
 from optuna_propulate.trials import system_attributes
 from optuna_propulate.trials import user_attributes
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.study import Study
     from optuna.trial import FrozenTrial
+    from optuna.trial import TrialState
 
     from optuna_propulate.exchange.base import Exchange
     from optuna_propulate.individual import Individual
@@ -173,6 +175,30 @@ class PropulateSampler(BaseSampler):
         """
         if self._transport is not None:
             self._transport.connect()
+
+    def check_workers(self, comm: MPI.Intracomm | None) -> None:
+        """Check that the workers are those of a study.
+
+        Args:
+            comm: The ranks that share the study; ``None`` for this process alone.
+
+        Raises:
+            ValueError: If they are others.
+        """
+        transport = self._transport
+        if transport is None and comm is None:
+            return
+        if transport is None or comm is None or not transport.has_ranks_of(comm):
+            raise ValueError(
+                f"The sampler's workers must be the ranks that share the study, but it was built "
+                f"for {1 if transport is None else transport.size} ranks, and the study for "
+                f"{1 if comm is None else comm.size}; give both the same comm."
+            )
+
+    @property
+    def n_islands(self) -> int:
+        """How many islands there are."""
+        return self._habitat.n_islands
 
     @property
     def description(self) -> list[str]:
@@ -298,19 +324,20 @@ class PropulateSampler(BaseSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """Add a complete trial to the population, tell the mates, perhaps send migrants."""
+        """Add an evaluated trial to the population, tell the mates, perhaps send migrants."""
         if is_multi_objective(study):
             return
         with self._lock:
             known = self._state(study)
             offspring = known.offspring.pop(trial_id(trial), None)
             attributes: dict[str, Any] = {}
-            if state == TrialState.COMPLETE and values is not None:
+            evaluation = evaluation_of(trial, state, values)
+            if evaluation is not None:
                 individual = individual_of(
                     trial,
                     study.direction,
                     self._habitat.n_islands,
-                    value=values[0],
+                    evaluation=evaluation,
                     bred=None if is_fixed(trial) else offspring,
                 )
                 departures = known.island.born(individual, self._rng)
@@ -352,6 +379,7 @@ class PropulateSampler(BaseSampler):
             states = self._states.setdefault(storage_of(study), {})
             if study_id(study) not in states:
                 states[study_id(study)] = known = self._new_state()
+                watch_loop(study)
                 if join:
                     self._read(known, study, known.foreign.read_all(study))
             return states[study_id(study)]
@@ -391,7 +419,8 @@ class PropulateSampler(BaseSampler):
 
     def _individuals(self, study: Study, trials: list[FrozenTrial]) -> list[Individual]:
         n_islands = self._habitat.n_islands
-        return [individual_of(trial, study.direction, n_islands) for trial in complete(trials)]
+        evaluated = filter(is_evaluated, trials)
+        return [individual_of(trial, study.direction, n_islands) for trial in evaluated]
 
     def _stream(self, seed: int | None, worker: int) -> np.random.Generator:
         """Return the worker's own child of the seed, as ``SeedSequence(seed).spawn`` gives it."""

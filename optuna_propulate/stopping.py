@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import select
 import signal
+import socket
 import threading
 import time
+import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from typing import Any
 
 import optuna
 
 from optuna_propulate._optuna_compat import set_stop_flag
+from optuna_propulate._optuna_compat import storage_of
+from optuna_propulate._optuna_compat import without_traceback
+from optuna_propulate.exchange.launcher import evaluating
 from optuna_propulate.job import threads_allowed
 
 
@@ -39,8 +48,12 @@ class Stopping:
     SIGTERM and SIGUSR1 (which ``#SBATCH --signal=USR1@60`` sends a minute before the time is up),
     and SIGINT if there are several ranks, let no rank start another trial. Those under way go on
     for ``grace`` seconds; then an exception ends them. A second signal ends them at once. A
-    handler that the user has installed stays. Only the main thread can be interrupted, and not
-    within code that is not Python's.
+    handler that the user has installed before stays. Only the main thread can be interrupted, and
+    not within code that is not Python's.
+
+    An objective may install handlers of its own, as libraries do that train: a signal is heard all
+    the same, through the file descriptor that the interpreter writes to. Whatever an objective
+    raises after a signal is an interruption; after each trial the handlers are ours again.
 
     Args:
         study: The study whose loop is to stop.
@@ -68,10 +81,13 @@ class Stopping:
         self._is_evaluating = False
         self._is_expired = False
         self._is_told = False
-        self._n_heard = 0
+        self._n_calls, self._n_bytes = 0, 0  # of our handler; that the interpreter has written
         self._asked_at: float | None = None
-        self._ended = threading.Event()
-        self._handlers: dict[int, Any] = {}
+        self._is_ended = False
+        self._handlers: dict[int, Any] = {}  # ours, and those that were there before
+        self._handler = self._hear
+        self._awake, self._waking = socket.socketpair()
+        self._other_descriptor = -1
         self._watch = threading.Thread(target=self._run, name="stopping", daemon=True)
         self.signal = 0
 
@@ -79,11 +95,25 @@ class Stopping:
         """Return the objective, which may be interrupted."""
 
         def guarded(trial: Trial) -> Any:
-            self._is_evaluating = threading.current_thread() is threading.main_thread()
+            is_main = threading.current_thread() is threading.main_thread()
+            if is_main:
+                self._install()
+            self._is_evaluating = is_main
             try:
-                return objective(trial)
+                with evaluating():
+                    return objective(trial)
+            except (InterruptedTrialError, optuna.TrialPruned):
+                raise
+            except BaseException as error:
+                self._is_evaluating = False
+                self._read_bytes()
+                if is_main and self._n_heard:
+                    raise InterruptedTrialError(f"interrupted: {error!r}") from None
+                raise
             finally:
                 self._is_evaluating = False
+                if is_main:
+                    self._install()
 
         return guarded
 
@@ -92,9 +122,15 @@ class Stopping:
             wanted = {signal.SIGTERM: signal.SIG_DFL, signal.SIGUSR1: signal.SIG_DFL}
             if self._is_job:
                 wanted[signal.SIGINT] = signal.default_int_handler  # type: ignore[assignment]
-            for number, default in wanted.items():
-                if signal.getsignal(number) is default:
-                    self._handlers[number] = signal.signal(number, self._hear)
+            self._handlers = {
+                int(number): default
+                for number, default in wanted.items()
+                if signal.getsignal(number) is default
+            }
+            for end in (self._awake, self._waking):
+                end.setblocking(False)
+            self._install()
+            _active.add(self)
         self._watch.start()
         return self
 
@@ -104,28 +140,81 @@ class Stopping:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ended.set()
+        self._is_ended = True
+        with suppress(OSError):
+            self._waking.send(b"\0")
         self._watch.join()
         self._tell()
+        if self in _active:
+            _active.discard(self)
+            self.restore()
+        self._awake.close()
+        self._waking.close()
+
+    @property
+    def handled(self) -> tuple[int, ...]:
+        """The numbers of the signals that are handled."""
+        return tuple(self._handlers)
+
+    def restore(self) -> None:
+        """Put back the handlers that were there before; in the main thread, of a child too."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        if self._handlers:
+            last = _wakeup_descriptor(self._other_descriptor)
+            if last != self._waking.fileno():  # somebody else's, who has not put ours back
+                _wakeup_descriptor(last)
+
+    @property
+    def _n_heard(self) -> int:
+        """How many signals have come: each is a byte, and a call where the handler is ours."""
+        return max(self._n_calls, self._n_bytes)
+
+    def _install(self) -> None:
+        """Make the handlers ours, whatever an objective has left there."""
+        for number in self._handlers:
+            if signal.getsignal(number) is not self._handler:
+                signal.signal(number, self._handler)
+        if self._handlers:
+            before = _wakeup_descriptor(self._waking.fileno())
+            if before != self._waking.fileno():
+                self._other_descriptor = before
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal: called between two steps of the main thread, whatever it does."""
-        is_again = self._n_heard > 0
-        self._n_heard += 1
         if not self._is_expired:
-            self.signal = self.signal or number
-            self._asked_at = self._asked_at or time.monotonic()
-            set_stop_flag(self._study, True)
-        if self._is_evaluating and (self._is_expired or is_again):
+            self._n_calls += 1
+            self._note(number)
+        if self._is_evaluating and (self._is_expired or self._n_calls > 1):
             self._is_evaluating = False
             raise InterruptedTrialError
+
+    def _note(self, number: int) -> None:
+        """Note that a signal asks this process to stop."""
+        self.signal = self.signal or number
+        self._asked_at = self._asked_at or time.monotonic()
+        set_stop_flag(self._study, True)
+
+    def _read_bytes(self) -> None:
+        """Note the signals that have come, whoever has handled them."""
+        try:
+            received = self._awake.recv(4096)
+        except OSError:
+            return
+        if self._other_descriptor >= 0:
+            with suppress(OSError):
+                os.write(self._other_descriptor, received)
+        numbers = [number for number in received if number in self._handlers]
+        if numbers and not self._is_expired:
+            self._n_bytes += len(numbers)
+            self._note(numbers[0])
 
     def _run(self) -> None:
         """Tell the other ranks, hear from them, and look at the clock."""
         looked_at = time.monotonic()
-        while not self._ended.wait(_FIRST_LOOK):
+        while not self._is_ended:
+            select.select([self._awake], [], [], _FIRST_LOOK)
+            self._read_bytes()
             now = time.monotonic()
             if self._budget is not None and not self.signal and now - looked_at > _REMOTE_LOOK:
                 looked_at = now
@@ -133,8 +222,17 @@ class Stopping:
                 if remote and not self.signal:
                     self.signal, self._asked_at = remote, now
             self._tell()
-            if self._grace is not None and now > self._end() + self._grace:
+            if self._n_heard > 1:
+                self._hurry()
+            is_over = self._grace is not None and now > self._end() + self._grace
+            if (is_over or self._n_heard > 1) and not self._is_ended:
                 self._interrupt()
+
+    def _hurry(self) -> None:
+        """Let nobody wait for a database that is away."""
+        hurry = getattr(storage_of(self._study), "hurry", None)
+        if hurry is not None:
+            hurry()
 
     def _tell(self) -> None:
         """Tell the user and the other ranks of a signal, once."""
@@ -161,7 +259,59 @@ class Stopping:
     def _interrupt(self) -> None:
         """Raise an exception in the objective that the main thread is in."""
         self._is_expired = True
-        if self._is_evaluating and self._handlers:
-            main = threading.main_thread().ident
-            assert main is not None
-            signal.pthread_kill(main, next(iter(self._handlers)))
+        if not self._is_evaluating or not self._handlers:
+            return
+        main = threading.main_thread().ident
+        assert main is not None
+        for number in self._handlers:
+            if signal.getsignal(number) is self._handler:
+                signal.pthread_kill(main, number)
+                return
+        # The objective has handlers of its own: the exception comes by the interpreter, and one
+        # of them is called once more, which ends a sleep.
+        self._is_evaluating = False
+        error = ctypes.py_object(InterruptedTrialError)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(main), error)
+        for number in self._handlers:
+            if callable(signal.getsignal(number)):
+                signal.pthread_kill(main, number)
+                return
+
+
+without_traceback(InterruptedTrialError)
+_active: weakref.WeakSet[Stopping] = weakref.WeakSet()
+
+
+def _wakeup_descriptor(descriptor: int) -> int:
+    """Set the descriptor to which the interpreter writes signals; return the one before."""
+    return signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
+
+
+_mask = threading.local()
+
+
+def _hold_signals() -> None:
+    """Hold back signals during a fork: one that reaches the child too early would be lost."""
+    handled = {number for stopping in list(_active) for number in stopping.handled}
+    _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, handled)
+
+
+def _release_signals() -> None:
+    """Let the signals come that were held back."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
+
+
+def _restore_in_child() -> None:
+    """Give a forked child the handlers that were there before ours: its signals are its own."""
+    for stopping in list(_active):
+        stopping.restore()
+    _active.clear()
+    _release_signals()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_hold_signals,
+        after_in_parent=_release_signals,
+        after_in_child=_restore_in_child,
+    )

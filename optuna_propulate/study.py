@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.storages import InMemoryStorage
 
@@ -23,8 +24,8 @@ from optuna_propulate.job import Job
 from optuna_propulate.job import abort_on_uncaught
 from optuna_propulate.loop import Loop
 from optuna_propulate.loop import ProgressBar
-from optuna_propulate.loop import flush
 from optuna_propulate.loop import mpi_progress
+from optuna_propulate.loop import save
 from optuna_propulate.sampler import PropulateSampler
 from optuna_propulate.stopping import InterruptedTrialError
 from optuna_propulate.stopping import Stopping
@@ -32,12 +33,15 @@ from optuna_propulate.storages.batched import BatchedRDBStorage
 from optuna_propulate.storages.engine import is_in_memory
 from optuna_propulate.storages.rdb import open_rdb
 from optuna_propulate.storages.rdb import parse_url
+from optuna_propulate.storages.rdb import shown
 from optuna_propulate.trials import has_no_trials
+from optuna_propulate.trials import n_trials_of
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Sequence
+    from pathlib import Path
 
     from mpi4py import MPI
     from optuna.pruners import BasePruner
@@ -95,7 +99,7 @@ def create_study(
             load_if_exists=load_if_exists,
         )
 
-    return _open_study(create, storage, sampler, pruner, communicator(comm))
+    return _open_study(create, storage, sampler, pruner, comm)
 
 
 def load_study(
@@ -126,7 +130,7 @@ def load_study(
         assert opened is not None
         return optuna.load_study(study_name=study_name, storage=opened)
 
-    return _open_study(load, storage, sampler, pruner, communicator(comm))
+    return _open_study(load, storage, sampler, pruner, comm)
 
 
 class IslandStudy(optuna.Study):
@@ -175,6 +179,7 @@ class IslandStudy(optuna.Study):
 
         Raises:
             SystemExit: After a signal.
+            StorageInternalError: At the end, if files keep what could not be written.
             RuntimeError: If called from within itself, or if threads are asked for that MPI does
                 not allow.
             TypeError: If ``func`` or a callback cannot be called, or ``catch`` is no exception.
@@ -194,8 +199,9 @@ class IslandStudy(optuna.Study):
                         show_progress_bar,
                     )  # fmt: skip
                 finally:
-                    flush(self)
+                    file = save(self)
             _exit_after(stopping.signal)
+            _raise_if_kept([file])
             return
         loop = job.attempt(
             lambda: Loop.checked(self, func, n_jobs, catch, callbacks, gc_after_trial)
@@ -215,8 +221,7 @@ class IslandStudy(optuna.Study):
                         budget.interrupt(stopping.signal)
                     if isinstance(self.sampler, PropulateSampler):
                         self.sampler.settle(self)
-                    flush(self)
-                    job.meet()
+                    kept = job.comm.allgather(save(self))
                     storage = storage_of(self)
                     if isinstance(storage, BatchedRDBStorage):
                         storage.refresh(study_id(self))
@@ -228,6 +233,7 @@ class IslandStudy(optuna.Study):
         budget.free()
         storage_of(self).remove_session()
         _exit_after(number)
+        _raise_if_kept(kept)
 
     def summary(self, top_n: int = 1) -> str:
         """Print the best individuals of each island, how many there are, and who migrated.
@@ -272,18 +278,26 @@ def _exit_after(number: int) -> None:
         raise SystemExit(128 + number)
 
 
+def _raise_if_kept(paths: Sequence[Path | None]) -> None:
+    """Raise if the database has not taken all trials, and files keep them."""
+    files = sorted({str(path) for path in paths if path is not None})
+    if files:
+        raise StorageInternalError(
+            "The database has not taken all trials, and nothing is left that could write them. "
+            f"They are kept in {', '.join(files)}: `optuna-propulate import` puts them in."
+        )
+
+
 def _open_study(
     open_on_root: Callable[[BaseStorage | None], optuna.Study],
     storage: str | BaseStorage | None,
     sampler: BaseSampler | None,
     pruner: BasePruner | None,
-    comm: MPI.Intracomm | None,
+    given: MPI.Intracomm | None,
 ) -> IslandStudy:
+    comm = communicator(given)
     if comm is None:
-        opened = _opened_alone(storage) if isinstance(storage, str) else storage
-        created = open_on_root(opened)
-        sampler = PropulateSampler() if sampler is None else sampler
-        return IslandStudy(created.study_name, storage_of(created), sampler, pruner)
+        return _open_alone(open_on_root, storage, sampler, pruner, given)
 
     job = Job(comm, comm_timeout())
     abort_on_uncaught(job.comm)
@@ -291,6 +305,7 @@ def _open_study(
     shared = job.attempt(lambda: _shareable(storage))
     job.agree(storage=_kind(shared), sampler=type(sampler).__name__)
     if isinstance(sampler, PropulateSampler):
+        job.attempt(lambda: sampler.check_workers(comm))
         job.attempt(sampler.connect)
     opened = job.attempt(
         lambda: BatchedRDBStorage(shared, comm=job.comm) if isinstance(shared, str) else shared
@@ -298,14 +313,47 @@ def _open_study(
     name = job.from_root(lambda: open_on_root(opened).study_name)
     study = job.attempt(lambda: IslandStudy(name, opened, sampler, pruner))
     study._job = job
+    job.from_root(lambda: _log_start(study, shared, job.size))
     if isinstance(sampler, PropulateSampler):
         share = job.share_from_root(
             lambda: [[]] * job.size if has_no_trials(study) else sampler.deal_out(study)
         )
         job.attempt(lambda: sampler.resume(study, share))
-    if storage is None and job.rank == 0:
-        _logger.info(f"The {job.size} ranks share the study {name!r} in {DEFAULT_STORAGE}.")
     return study
+
+
+def _open_alone(
+    open_on_root: Callable[[BaseStorage | None], optuna.Study],
+    storage: str | BaseStorage | None,
+    sampler: BaseSampler | None,
+    pruner: BasePruner | None,
+    comm: MPI.Intracomm | None,
+) -> IslandStudy:
+    opened = _opened_alone(storage) if isinstance(storage, str) else storage
+    sampler = PropulateSampler(comm=comm) if sampler is None else sampler
+    if isinstance(sampler, PropulateSampler):
+        sampler.check_workers(None)
+    created = open_on_root(opened)
+    study = IslandStudy(created.study_name, storage_of(created), sampler, pruner)
+    _log_start(study, storage, 1)
+    return study
+
+
+def _log_start(study: IslandStudy, storage: str | BaseStorage | None, n_ranks: int) -> None:
+    """Say in one line what a person wants to know of a search that begins."""
+    opened = storage_of(study)
+    where = shown(storage) if isinstance(storage, str) else "memory"
+    if storage is not None and not isinstance(storage, str):
+        where = repr(opened) if isinstance(opened, BatchedRDBStorage) else type(opened).__name__
+    n_trials = n_trials_of(study)
+    age = "new" if n_trials == 0 else "resumed"
+    if n_trials:
+        age += f" with {n_trials} trials"
+    parts = [f"{n_ranks} rank{'s' * (n_ranks != 1)}"]
+    if isinstance(study.sampler, PropulateSampler):
+        n_islands = study.sampler.n_islands
+        parts.append(f"{n_islands} island{'s' * (n_islands != 1)}")
+    _logger.info(f"Study {study.study_name!r} ({age}): {', '.join(parts)}, in {where}.")
 
 
 def _shareable(storage: str | BaseStorage | None) -> str | BaseStorage:

@@ -6,8 +6,10 @@ import math
 from itertools import islice
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import NamedTuple
 from typing import TypeGuard
 
+from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
@@ -39,6 +41,18 @@ STORAGE = "storage"
 """The exchange of trials that carry messages; a lineage says so."""
 
 _CHECKED_AT_ONCE = 32
+
+
+class Evaluation(NamedTuple):
+    """What a trial came to.
+
+    Args:
+        value: The objective value, or the last that a pruned trial reported.
+        last_step: The step of that; infinity for a complete trial.
+    """
+
+    value: float
+    last_step: float
 
 
 def user_attributes(offspring: Individual) -> dict[str, Any]:
@@ -150,10 +164,10 @@ def individual_of(
     direction: StudyDirection,
     n_islands: int,
     *,
-    value: float | None = None,
+    evaluation: Evaluation | None = None,
     bred: Individual | None = None,
 ) -> Individual:
-    """Return a complete trial as evolution sees it.
+    """Return an evaluated trial as evolution sees it.
 
     Parameters whose value lies outside of their distribution, as enqueued ones may, are left out.
 
@@ -161,11 +175,12 @@ def individual_of(
         trial: The trial; one without our attributes is dealt out by its number.
         direction: The direction of the study.
         n_islands: How many islands it can have come from.
-        value: Its objective value, where the trial does not hold it yet.
+        evaluation: What it came to, where the trial does not hold that yet.
         bred: The offspring that the trial evaluated; ``None`` for what the trial records of it.
     """
-    value = trial.value if value is None else value
-    assert value is not None
+    evaluation = evaluation or evaluation_of(trial, trial.state, trial.values)
+    assert evaluation is not None
+    value, last_step = evaluation
     if bred is None:
         bred = _recorded_offspring(trial, n_islands)
     return Individual(
@@ -174,14 +189,43 @@ def individual_of(
             for name, distribution in trial.distributions.items()
             if contains(distribution, trial.params[name])
         },
-        loss=-value if direction == StudyDirection.MAXIMIZE else value,
+        loss=_loss(value, direction),
         number=trial.number,
         island=bred.island,
         worker=bred.worker,
         generation=bred.generation,
         violation=sum([amount for amount in trial.constraints.values() if amount > 0.0]),
+        last_step=last_step,
         lineage=bred.lineage,
     )
+
+
+def evaluation_of(
+    trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+) -> Evaluation | None:
+    """Return what a trial came to: a value, and the step that it was pruned after.
+
+    Args:
+        trial: The trial.
+        state: How it ended, where the trial does not say so yet.
+        values: Its objective values, likewise.
+
+    Returns:
+        ``None`` for a trial that says nothing: one that failed, or was pruned without a report.
+    """
+    if state == TrialState.COMPLETE and values:
+        return Evaluation(values[0], math.inf)
+    if state == TrialState.PRUNED and trial.intermediate_values:
+        step = max(trial.intermediate_values)
+        return Evaluation(trial.intermediate_values[step], float(step))
+    return None
+
+
+def _loss(value: float, direction: StudyDirection) -> float:
+    """Return a value in smaller-is-better form; a pruned trial's may be NaN, the worst."""
+    if math.isnan(value):
+        return math.inf
+    return -value if direction == StudyDirection.MAXIMIZE else value
 
 
 def _recorded_offspring(trial: FrozenTrial, n_islands: int) -> Individual:
@@ -211,8 +255,13 @@ def _lineage_of(trial: FrozenTrial) -> Lineage:
 
 
 def complete(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials that are complete: failed and pruned ones are not bred from."""
+    """Return the trials that are complete."""
     return [trial for trial in trials if trial.state == TrialState.COMPLETE]
+
+
+def is_evaluated(trial: FrozenTrial) -> bool:
+    """Tell whether a trial is one to learn from: complete, or pruned after a report."""
+    return evaluation_of(trial, trial.state, trial.values) is not None
 
 
 class ForeignTrials:
@@ -265,15 +314,21 @@ def read_trials(study: Study) -> list[FrozenTrial]:
 
 def has_no_trials(study: Study) -> bool:
     """Tell whether the study is empty, without reading trials where the storage can count them."""
+    n_trials = n_trials_of(study)
+    return not all_trials(study) if n_trials is None else n_trials == 0
+
+
+def n_trials_of(study: Study) -> int | None:
+    """Return how many trials the study has; ``None`` where the storage cannot count them."""
     count = getattr(storage_of(study), "count_trials", None)
-    return not all_trials(study) if count is None else count(study_id(study)) == 0
+    return None if count is None else int(count(study_id(study)))
 
 
 def found(study: Study, number: int) -> FrozenTrial | None:
     """Return the trial with this number, or ``None`` if it cannot be read yet."""
     try:
         return trial_by_number(study, number)
-    except KeyError:  # counted by the storage already, but not to be read yet
+    except (KeyError, StorageInternalError):  # not to be read yet, or the database is away
         return None
 
 

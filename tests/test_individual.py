@@ -31,7 +31,7 @@ def test_an_individual_has_no_room_for_other_attributes() -> None:
 def test_an_individual_begins_unevaluated_and_without_ancestors() -> None:
     individual = Individual(genes={})
     assert individual.loss == math.inf
-    assert individual.rank_key[2:] == (UNNUMBERED, NO_WORKER)
+    assert individual.rank_key[3:] == (UNNUMBERED, NO_WORKER)
     assert individual.generation == 0
     assert individual.lineage == Lineage((), (), ())
 
@@ -43,13 +43,16 @@ def test_trials_of_two_workers_with_one_number_are_different() -> None:
     )
 
 
-def test_individuals_are_ordered_by_violation_then_loss_then_number_then_worker() -> None:
+def test_individuals_are_ordered_by_violation_then_last_step_then_loss_then_number() -> None:
     best_first = [
         Individual(genes={}, violation=0.0, loss=-math.inf, number=9, worker=9),
         Individual(genes={}, violation=0.0, loss=1.0, number=3, worker=5),
         Individual(genes={}, violation=0.0, loss=1.0, number=4, worker=0),
         Individual(genes={}, violation=0.0, loss=1.0, number=4, worker=1),
         Individual(genes={}, violation=0.0, loss=math.inf, number=0, worker=0),
+        Individual(genes={}, violation=0.0, loss=5.0, last_step=7.0, number=0, worker=0),
+        Individual(genes={}, violation=0.0, loss=-9.0, last_step=3.0, number=0, worker=0),
+        Individual(genes={}, violation=0.0, loss=math.inf, last_step=3.0, number=0, worker=0),
         Individual(genes={}, violation=0.5, loss=-math.inf, number=0, worker=0),
         Individual(genes={}, violation=2.0, loss=-5.0, number=0, worker=0),
     ]

@@ -59,6 +59,7 @@ def _flat(individual: Individual) -> tuple[Any, ...]:
         individual.worker,
         individual.generation,
         individual.violation,
+        individual.last_step,
         (lineage.operators, lineage.parents[:1], dict(lineage.strategy), lineage.choice),
     )
 
@@ -67,8 +68,10 @@ def _individual(flat: tuple[Any, ...]) -> Individual:
     genes = {name: Gene(value, _distribution(spec)) for name, value, *spec in flat[0]}
     operators, parents, strategy, choice = flat[-1]
     lineage = Lineage(operators, parents, strategy=strategy, choice=choice)
-    loss, number, island, worker, generation, violation = flat[1:-1]
-    return Individual(genes, loss, number, island, worker, generation, violation, lineage)
+    loss, number, island, worker, generation, violation, last_step = flat[1:-1]
+    return Individual(
+        genes, loss, number, island, worker, generation, violation, last_step, lineage
+    )
 
 
 def _spec(distribution: BaseDistribution) -> tuple[Any, ...]:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from optuna_propulate._optuna_compat import in_optimize_loop
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Iterator
     from collections.abc import Mapping
 
     from mpi4py import MPI
+    from optuna.study import Study
 
 COMM_TIMEOUT = "OPTUNA_PROPULATE_COMM_TIMEOUT"
 """The environment variable that says how many seconds a rank waits for the others to join."""
@@ -33,12 +40,17 @@ _LONGEST_PAUSE = 2e-2
 def communicator(comm: MPI.Intracomm | None) -> MPI.Intracomm | None:
     """Return the job's communicator, or ``None`` for a process that is alone.
 
+    What is made inside of an objective is this rank's own, unless it is given a communicator: the
+    objectives of other ranks make something else, or nothing.
+
     Args:
         comm: The user's communicator, or ``None`` for ``MPI.COMM_WORLD`` under mpirun.
 
     Raises:
         TypeError: If ``comm`` is no intracommunicator of mpi4py.
     """
+    if comm is None and is_evaluating():
+        return None
     try:
         found = find_communicator(comm, os.environ)
     except (ImportError, RuntimeError) as error:
@@ -60,6 +72,40 @@ def communicator(comm: MPI.Intracomm | None) -> MPI.Intracomm | None:
             stacklevel=3,
         )
     return found
+
+
+@contextmanager
+def evaluating() -> Iterator[None]:
+    """Note that this process evaluates an objective meanwhile."""
+    with _evaluations.lock:
+        _evaluations.n += 1
+    try:
+        yield
+    finally:
+        with _evaluations.lock:
+            _evaluations.n -= 1
+
+
+def watch_loop(study: Study) -> None:
+    """Note a study whose ``optimize`` may be Optuna's own."""
+    _evaluations.studies.add(getattr(study, "_study", study))
+
+
+def is_evaluating() -> bool:
+    """Tell whether this process evaluates an objective just now."""
+    return _evaluations.n > 0 or any(map(in_optimize_loop, list(_evaluations.studies)))
+
+
+class _Evaluations:
+    """Holds how many objectives this process evaluates, and studies that may evaluate others."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.lock = threading.Lock()
+        self.studies: WeakSet[Study] = WeakSet()
+
+
+_evaluations = _Evaluations()
 
 
 def comm_timeout() -> float:

@@ -50,7 +50,7 @@ class MpiTransport:
         self, comm: MPI.Intracomm, timeout: float, settings: Mapping[str, str] | None = None
     ) -> None:
         self.rank, self.size = comm.rank, comm.size
-        self._timeout = timeout
+        self._given, self._timeout = comm, timeout
         self._comm, self._duplication = comm.Idup()
         self._settings = settings or {}
         self._digests = np.array([_digest(value) for value in self._settings.values()], np.int64)
@@ -82,6 +82,12 @@ class MpiTransport:
                 )
             self._compare()
             self._connected = True
+
+    def has_ranks_of(self, comm: MPI.Intracomm) -> bool:
+        """Tell whether a communicator has the same ranks in the same order."""
+        from mpi4py import MPI
+
+        return MPI.Comm.Compare(self._given, comm) in (MPI.IDENT, MPI.CONGRUENT)
 
     def send(self, message: Message, workers: Iterable[int], tag: int) -> None:
         """Send a message to each of the workers, without waiting for any of them."""

@@ -16,8 +16,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import Any
 
-from optuna.trial import TrialState
-
 from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
 from optuna_propulate.individual import Lineage
@@ -26,6 +24,7 @@ from optuna_propulate.trials import STORAGE
 from optuna_propulate.trials import exchange_of
 from optuna_propulate.trials import found
 from optuna_propulate.trials import individual_of
+from optuna_propulate.trials import is_evaluated
 from optuna_propulate.trials import island_of
 from optuna_propulate.trials import migrations_after
 from optuna_propulate.trials import news_after
@@ -87,7 +86,7 @@ class StorageExchange:
                 self._note(trial)
                 self._hear(study, trial)
                 telling.append(trial)
-            elif trial.state == TrialState.COMPLETE:
+            elif is_evaluated(trial):
                 individual = individual_of(trial, study.direction, self._n_islands)
                 if individual.island == self._island:
                     untold.append(individual)
@@ -105,7 +104,7 @@ class StorageExchange:
             return {}
         news = {
             "added": [individual.number for news in self._outbox for individual in news.added],
-            "removed": [number for news in self._outbox for _, _, number, _ in news.removed],
+            "removed": [key[-2] for news in self._outbox for key in news.removed],
         }
         self._outbox.clear()
         return {NEWS: news}
@@ -138,7 +137,7 @@ class StorageExchange:
             self._recent.setdefault(island, deque(maxlen=_RECENT)).append(worker)
 
     def _hear(self, study: Study, trial: FrozenTrial) -> None:
-        if trial.state == TrialState.COMPLETE and island_of(trial) == self._island:
+        if is_evaluated(trial) and island_of(trial) == self._island:
             born = individual_of(trial, study.direction, self._n_islands)
             self._inbox.append(News(born=(born,)))
 
@@ -162,7 +161,7 @@ class StorageExchange:
 
     def _individual(self, study: Study, number: int) -> Individual:
         trial = found(study, number)
-        if trial is None or trial.state != TrialState.COMPLETE:
+        if trial is None or not is_evaluated(trial):
             raise _UnreadableError
         return individual_of(trial, study.direction, self._n_islands)
 

@@ -40,13 +40,17 @@ def fail_abandoned(
         retry: How often a trial is run again with the parameters that it had.
     """
     running = reading.trials_in_state(connection, study_id, TrialState.RUNNING)
-    others = {*mark["floating"], *mark["others"]}
-    taken = set(mark.get("taken", ()))
+    owners = reading.owners_of(connection, list(running))
+    owners.update((identity, mark["job"]) for identity in mark.get("taken", ()))  # before 0.2
+    owners.update(dict.fromkeys((*mark.get("others", ()), *mark.get("floating", ()))))
     abandoned = [
         identity
         for identity, number in running.items()
-        if identity in taken
-        or (number >= mark["base"] and identity <= mark["last_id"] and identity not in others)
+        if (
+            owners[identity] == mark.get("job", "")
+            if identity in owners
+            else number >= mark["base"] and identity <= mark["last_id"]
+        )
     ]
     writing.fail(abandoned, datetime.now())
     if not retry or not abandoned:

@@ -21,9 +21,11 @@ from optuna_propulate._optuna_compat import FrozenStudy
 from optuna_propulate.storages.live import LiveTrial
 from optuna_propulate.storages.live import copy_trial
 from optuna_propulate.storages.office import open_office
-from optuna_propulate.storages.protocol import distribution_of
+from optuna_propulate.storages.office import visited_office
+from optuna_propulate.storages.protocol import pack_trial
 from optuna_propulate.storages.protocol import unpack_trial
 from optuna_propulate.storages.rank_view import RankView
+from optuna_propulate.storages.rdb import absolute_url
 from optuna_propulate.storages.rdb import shown
 
 
@@ -31,10 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Container
     from collections.abc import Mapping
     from collections.abc import Sequence
+    from pathlib import Path
 
     from mpi4py import MPI
     from optuna.distributions import BaseDistribution
 
+    from optuna_propulate.storages.handover import Handover
     from optuna_propulate.storages.study_view import StudyView
 
 
@@ -49,6 +53,12 @@ class BatchedRDBStorage(BaseStorage):
     A process always sees what it has written itself, and what others have written at most
     ``refresh_interval`` late; it reads that only if it is asked for it. Any other client of
     Optuna may read the study meanwhile, and add trials to it.
+
+    While the database is away the search goes on: pruners, samplers and log lines get the last
+    that is known. Copied reads (``study.trials``) and changes of a study raise.
+
+    A copy in a child process, forked or pickled, goes on with this one's trials through the same
+    writer: what it reports has arrived there before ``report`` returns.
 
     Under MPI the constructor is collective: rank 0 starts the writer, the others connect to it.
     Without, all storages of a process with the same URL share a writer.
@@ -92,7 +102,7 @@ class BatchedRDBStorage(BaseStorage):
         if retry < 0:
             raise ValueError(f"retry must be at least 0, but got {retry}.")
         self._retry = retry
-        self._url = url
+        self._url = absolute_url(url)
         self._settings: dict[str, Any] = {
             "flush_interval": flush_interval,
             "refresh_interval": refresh_interval,
@@ -101,18 +111,21 @@ class BatchedRDBStorage(BaseStorage):
         }
         self._connect(comm)
 
-    def _connect(self, comm: MPI.Intracomm | None) -> None:
+    def _connect(self, comm: MPI.Intracomm | None, handover: Handover | None = None) -> None:
         settings = self._settings
-        office = open_office(
-            self._url,
-            settings["engine_kwargs"],
-            settings["refresh_interval"],
-            settings["commit_timeout"],
-            self._retry,
-            comm,
-        )
+        office = None if handover is None else visited_office(handover)
+        if office is None:
+            handover = None  # the job has ended
+            office = open_office(
+                self._url,
+                settings["engine_kwargs"],
+                settings["refresh_interval"],
+                settings["commit_timeout"],
+                self._retry,
+                comm,
+            )
         self._flush_interval: float = self._settings["flush_interval"]
-        self._view = RankView(office, self._url, **self._settings)
+        self._view = RankView(office, self._url, **self._settings, handover=handover)
         self._lock = self._view.lock
         self._is_slow = True  # whether trials take longer than what is worth waiting for
         self._close = weakref.finalize(self, self._view.close)
@@ -122,9 +135,26 @@ class BatchedRDBStorage(BaseStorage):
         """Commit whatever this process has written; waits for it, with a warning if in vain.
 
         Raises:
-            StorageInternalError: If the writer has gone.
+            StorageInternalError: If the storage has been closed.
         """
         self._view.commit()
+
+    def save(self) -> Path | None:
+        """Commit whatever this process has written, or see to it that a file holds it.
+
+        Returns:
+            The file, for ``optuna-propulate import``; ``None`` if the database, or the process
+            that writes to it, has all.
+
+        Raises:
+            OSError: If the file cannot be written.
+            StorageInternalError: If the storage has been closed.
+        """
+        return self._view.save()
+
+    def hurry(self) -> None:
+        """Let no ``tell`` wait for its commit from now on; it is written all the same."""
+        self._view.hurry()
 
     def refresh(self, study_id: int) -> None:
         """See at once what others have committed, rather than within ``refresh_interval``."""
@@ -151,10 +181,10 @@ class BatchedRDBStorage(BaseStorage):
         self._view.forget(study_id)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._view.call_study("set_study_user_attr", study_id, key, value)
+        self._view.set_attribute(study_id, "user", key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._view.call_study("set_study_system_attr", study_id, key, value)
+        self._view.set_attribute(study_id, "system", key, value)
 
     def get_study_id_from_name(self, study_name: str) -> int:
         return int(self._view.call_study("get_study_id_from_name", study_name))
@@ -166,10 +196,10 @@ class BatchedRDBStorage(BaseStorage):
         return list(self._view.study(study_id).directions)
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        return dict(self._view.call_study("get_study_user_attrs", study_id))
+        return dict(self._view.attributes(study_id, "user"))
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return dict(self._view.call_study("get_study_system_attrs", study_id))
+        return dict(self._view.attributes(study_id, "system"))
 
     def get_all_studies(self) -> list[FrozenStudy]:
         return [
@@ -190,24 +220,23 @@ class BatchedRDBStorage(BaseStorage):
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         study = self._view.study(study_id)
+        if self._view.is_guest:  # numbers are claimed by ranks only
+            packed = None if template_trial is None else pack_trial(template_trial)
+            return int(self._view.call("add_trial", study_id, packed))
         self._view.begin(study)
         self._view.wait_for_room()
         for name, distribution in (template_trial.distributions if template_trial else {}).items():
             self._check_distribution(study, name, distribution)
+        trial = _new_trial() if template_trial is None else copy.deepcopy(template_trial)
+        live = LiveTrial(trial)  # raises for what JSON cannot hold, before a number is claimed
         with self._lock:
-            number = self._view.claim_number(study)
-            identity = study.alias(number)
-            if template_trial is None:
-                trial = _new_trial(number, identity)
-            else:
-                trial = copy.deepcopy(template_trial)
-                trial.number, trial._trial_id = number, identity
-            live = LiveTrial(trial)
+            trial.number = self._view.claim_number(study)
+            trial._trial_id = identity = study.alias(trial.number)
             self._view.add(study, live)
             self._note_if_best(study, trial)
         if trial.state == TrialState.WAITING:
             identity = self._put_back(study, live)
-            study.disown(number)
+            study.disown(trial.number)
         return identity
 
     def set_trial_param(
@@ -224,19 +253,21 @@ class BatchedRDBStorage(BaseStorage):
                 return  # as in Optuna's RDB, where the first value stays
             live.set_param(param_name, param_value_internal, distribution)
             self._view.note(study, live)
-        self._tell_if_slow()
+        self._view.pass_on(at_once=self._is_slow)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         study, live = self._updatable(trial_id)
         with self._lock:
             live.set_user_attribute(key, value)
             self._view.note(study, live)
+        self._view.pass_on(at_once=False)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         study, live = self._updatable(trial_id)
         with self._lock:
             live.set_system_attribute(key, value)
             self._view.note(study, live)
+        self._view.pass_on(at_once=False)
 
     def set_trial_intermediate_value(
         self, trial_id: int, step: int, intermediate_value: float
@@ -245,7 +276,7 @@ class BatchedRDBStorage(BaseStorage):
         with self._lock:
             live.report(step, intermediate_value)
             self._view.note(study, live)
-        self._tell_if_slow()
+        self._view.pass_on(at_once=self._is_slow)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -265,9 +296,10 @@ class BatchedRDBStorage(BaseStorage):
         if state == TrialState.WAITING:
             self._put_back(study, live)
             return True
+        self._view.pass_on(at_once=False)
         self._is_slow = time.monotonic() - live.began > self._flush_interval
         if self._is_slow:
-            self._view.commit()
+            self._view.commit(is_patient=False)
         return True
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
@@ -287,7 +319,8 @@ class BatchedRDBStorage(BaseStorage):
         return trial.distributions[param_name].to_internal_repr(trial.params[param_name])
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        found = self._view.find(trial_id)
+        self._view.hear_children()
+        found = self._view.remembered(trial_id)
         if found is None:
             return self._view.read(trial_id)[1]
         with self._lock:
@@ -299,11 +332,15 @@ class BatchedRDBStorage(BaseStorage):
         deepcopy: bool = True,
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
+        # Optuna, its samplers and its pruners read without a copy: they get the last that is known
+        # while the database is away. A copy is for a user, who wants to know that it is.
         study = self._view.study(study_id)
         if states is not None and not any(s in states for s in _BUT_WAITING):
-            trials = self._view.waiting_trials(study) if TrialState.WAITING in states else []
-            return trials
-        trials = self._view.all_trials(study)
+            if TrialState.WAITING not in states:
+                return []
+            trials = self._view.waiting_trials(study, afresh=deepcopy)
+        else:
+            trials = self._view.all_trials(study, afresh=deepcopy)
         if states is not None:
             trials = [trial for trial in trials if trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
@@ -322,7 +359,7 @@ class BatchedRDBStorage(BaseStorage):
             raise RuntimeError(
                 "Best trial can be obtained only for single-objective optimization."
             )
-        if not study.has_begun:
+        if self._view.is_guest or not study.has_begun:
             return unpack_trial(self._view.call("best", study_id))
         with self._lock:
             if study.best is None:
@@ -333,12 +370,18 @@ class BatchedRDBStorage(BaseStorage):
         return f"{type(self).__name__}({shown(self._url)!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Keep what a storage of another process needs to open the database by itself."""
-        return {"_url": self._url, "_retry": self._retry, "_settings": self._settings}
+        """Keep what a copy needs to go on with the trials of this one, or to open the database."""
+        return {
+            "_url": self._url,
+            "_retry": self._retry,
+            "_settings": self._settings,
+            "handover": self._view.handover(),
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        handover = state.pop("handover")
         self.__dict__.update(state)
-        self._connect(None)
+        self._connect(None, handover)
 
     def _updatable(self, trial_id: int) -> tuple[StudyView, LiveTrial]:
         """Return a trial that may be changed, and its study.
@@ -354,19 +397,13 @@ class BatchedRDBStorage(BaseStorage):
     def _check_distribution(
         self, study: StudyView, name: str, distribution: BaseDistribution
     ) -> None:
-        """Raise ``ValueError`` if the study has another kind of distribution for a parameter."""
-        known = study.distributions.get(name)
-        if known is None:
-            text = self._view.call("distribution", study.study_id, name)
-            known = distribution if text is None else distribution_of(text)
-            study.distributions[name] = known
-        check_distribution_compatibility(known, distribution)
+        """Raise ``ValueError`` if this process has seen another kind of distribution.
 
-    def _tell_if_slow(self) -> None:
-        # An objective that holds the interpreter's lock from here on would keep the link's
-        # thread from telling.
-        if self._is_slow:
-            self._view.tell()
+        That of others is judged when the trial is written, which then fails.
+        """
+        known = study.distributions.setdefault(name, distribution)
+        if known is not distribution:
+            check_distribution_compatibility(known, distribution)
 
     def _take_up(self, trial_id: int) -> bool:
         """Run a trial that waits in the database, unless somebody else does."""
@@ -376,25 +413,24 @@ class BatchedRDBStorage(BaseStorage):
             self.check_trial_is_updatable(trial_id, live.trial.state)
             if live.trial.state != TrialState.WAITING:
                 return False
-            self._view.commit()
+            self._view.commit(is_patient=False)
             self._view.let_go(study, live)
-        study, trial = self._view.read(trial_id)
-        self.check_trial_is_updatable(trial_id, trial.state)
-        if not self._view.take_up(study, trial):
-            return False
-        self._view.adopt(trial_id)
-        return True
+        if self._view.take_up(trial_id):
+            return True
+        if not self._view.is_away:  # else nobody can tell what became of it
+            self.check_trial_is_updatable(trial_id, self._view.read(trial_id)[1].state)
+        return False
 
     def _put_back(self, study: StudyView, live: LiveTrial) -> int:
         """Let go of a trial that waits in the database from now on; return its id there."""
         self._view.note(study, live)
-        self._view.commit()
+        self._view.commit(is_patient=False)
         identity = self._view.call("id_of_number", study.study_id, live.trial.number)
         if identity is None:
             raise StorageInternalError(f"Trial {live.trial.number} is not committed yet.")
         self._view.let_go(study, live)
         with self._lock:
-            study.waiting[identity] = live.trial.number
+            study.waiting.add({identity: live.trial.number})
         return int(identity)
 
     def _note_if_best(self, study: StudyView, trial: FrozenTrial) -> None:
@@ -406,9 +442,9 @@ _BUT_WAITING = [state for state in TrialState if state != TrialState.WAITING]
 _storages: weakref.WeakSet[BatchedRDBStorage] = weakref.WeakSet()
 
 
-def _new_trial(number: int, identity: int) -> FrozenTrial:
+def _new_trial() -> FrozenTrial:
     return FrozenTrial(
-        number=number,
+        number=-1,
         state=TrialState.RUNNING,
         value=None,
         datetime_start=datetime.now(),
@@ -418,16 +454,23 @@ def _new_trial(number: int, identity: int) -> FrozenTrial:
         user_attrs={},
         system_attrs={},
         intermediate_values={},
-        trial_id=identity,
+        trial_id=-1,
     )
 
 
-def _disconnect_in_child() -> None:
+def _share() -> None:
+    """Note in the parent of a fork that a child may change the trials that run."""
+    for storage in list(_storages):
+        storage._view.is_shared = True
+
+
+def _become_guests() -> None:
     """Leave the writer to the parent: the child of a fork has its descriptors, but no thread."""
     for storage in list(_storages):
         storage._close.detach()
-        storage._view.disconnect()
+        storage._view.become_guest()
         storage._lock = storage._view.lock
 
 
-os.register_at_fork(after_in_child=_disconnect_in_child)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_parent=_share, after_in_child=_become_guests)

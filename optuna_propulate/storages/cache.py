@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -41,11 +43,17 @@ class TrialCache:
         self._last_id = -1
         self._again: dict[int, int | None] = {}  # the numbers where they were, by id
         self._ids: dict[int, int] = {}  # the database's, by number
+        self._kept: deque[FrozenTrial] = deque()
         self.by_number: dict[int, FrozenTrial] = {}
         self._read_at = -float("inf")
+        self.lock = threading.Lock()
+        """Is held by the thread that reads; nothing else waits for the database."""
 
     def refresh(self, interval: float) -> None:
-        """Read what is new, unless that was done less than ``interval`` seconds ago."""
+        """Read what is new, unless that was done less than ``interval`` seconds ago.
+
+        The lock is held.
+        """
         if time.monotonic() - self._read_at < interval:
             return
         with uncollected(), self._engine.connect() as connection:
@@ -69,16 +77,23 @@ class TrialCache:
 
     def keep(self, trial: FrozenTrial) -> None:
         """Keep a trial of this process that has ended and is committed."""
-        self._ids.pop(trial.number, None)
-        self.by_number[trial.number] = trial
+        self._kept.append(trial)
+
+    def snapshot(self) -> dict[int, FrozenTrial]:
+        """Return all trials by their numbers; the lock is held."""
+        while self._kept:
+            trial = self._kept.popleft()
+            self._ids.pop(trial.number, None)
+            self.by_number[trial.number] = trial
+        return self.by_number.copy()
 
     def _put(self, trial: FrozenTrial, mark: dict[str, Any] | None) -> None:
-        identity, number = trial._trial_id, trial.number
+        identity, number, floats = trial._trial_id, trial.number, _floats(trial, mark)
         self._take_away(identity)
         if self._claim(trial):
             self._again[identity] = None
             return
-        if not trial.state.is_finished() or _floats(identity, mark):
+        if floats or not trial.state.is_finished():
             self._again[identity] = number
         self._ids[number] = identity
         self.by_number[number] = trial
@@ -90,5 +105,8 @@ class TrialCache:
             del self._ids[number], self.by_number[number]
 
 
-def _floats(identity: int, mark: dict[str, Any] | None) -> bool:
-    return mark is not None and (identity > mark["last_id"] or identity in mark["floating"])
+def _floats(trial: FrozenTrial, mark: dict[str, Any] | None) -> bool:
+    """Tell whether the trial's number may still change."""
+    if mark is None or "n_settled" not in mark:
+        return False
+    return bool(trial._trial_id > mark["last_id"] or trial.number >= mark["n_settled"])

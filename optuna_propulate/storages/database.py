@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -11,34 +12,45 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from sqlalchemy.exc import DataError
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_propulate.storages import reading
 from optuna_propulate.storages.engine import choose_journal
 from optuna_propulate.storages.engine import connect_engine
-from optuna_propulate.storages.ledger import UNFIT
+from optuna_propulate.storages.engine import watch_file
+from optuna_propulate.storages.fitness import DeletedError
+from optuna_propulate.storages.fitness import Judge
+from optuna_propulate.storages.fitness import failed
+from optuna_propulate.storages.fitness import write_fit
+from optuna_propulate.storages.lease import BEAT_EVERY
+from optuna_propulate.storages.lease import Contender
+from optuna_propulate.storages.lease import TakenError
+from optuna_propulate.storages.lease import UndecidedError
 from optuna_propulate.storages.ledger import Ledger
+from optuna_propulate.storages.ledger import merged
+from optuna_propulate.storages.ledger import write_about
 from optuna_propulate.storages.protocol import pack_trial
+from optuna_propulate.storages.protocol import unpack_trial
 from optuna_propulate.storages.rdb import open_rdb
 from optuna_propulate.storages.schema import MARK
 from optuna_propulate.storages.schema import Writing
-from optuna_propulate.storages.tenure import Tenure
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Mapping
+    from collections.abc import Sequence
+
+    from optuna.storages import RDBStorage
+    from sqlalchemy import Connection
 
     from optuna_propulate.storages.ledger import Outcome
     from optuna_propulate.storages.protocol import Change
 
 News = list[list[Any]]
 
-_RENEWED_EVERY = 60.0  # in seconds; MySQL closes what is idle
 _FORGIVEN = (KeyError, ValueError, RuntimeError, DuplicatedStudyError, StorageInternalError)
 
 
@@ -50,10 +62,6 @@ class RefusedError(Exception):
         self.kind = kind
 
 
-class _DeletedError(Exception):
-    """The study to be written to is gone."""
-
-
 class Database:
     """Holds the connections to a database, and a ledger for each study being written.
 
@@ -61,6 +69,9 @@ class Database:
         url: An SQLAlchemy URL.
         engine_kwargs: As for ``sqlalchemy.create_engine``.
         retry: How often a trial that a killed job has left running is run again.
+        job: Tells the job from all others.
+        file: Device and inode of SQLite's file, if it was opened before; then the database need
+            not be there yet.
 
     Attributes:
         note: What a user should know about the database; empty for nothing.
@@ -69,40 +80,79 @@ class Database:
         StorageInternalError: If it cannot be opened; its password is not shown.
     """
 
-    def __init__(self, url: str, engine_kwargs: Mapping[str, Any] | None, retry: int = 0) -> None:
+    def __init__(
+        self,
+        url: str,
+        engine_kwargs: Mapping[str, Any] | None,
+        retry: int = 0,
+        job: str = "",
+        *,
+        is_known: bool = False,
+        file: tuple[int, int] | None = None,
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._studies = open_rdb(url, engine_kwargs)
+        self._url, self._engine_kwargs = url, engine_kwargs
+        self._retry, self._job = retry, job
+        self._rdb: RDBStorage | None = None
+        self.note = ""
+        self.file = file
+        if not is_known:
+            self._rdb = open_rdb(url, engine_kwargs)
         self._engine = connect_engine(url, engine_kwargs, writing=True)
-        self.note = choose_journal(self._engine) or ""
-        self._retry = retry
-        self._tenure = Tenure(self._studies.engine)
+        if not is_known:
+            self.note = choose_journal(self._engine) or ""
+        self.file = watch_file(self._engine, file)
+        if self._rdb is not None:
+            watch_file(self._rdb.engine, self.file)
         self._ledgers: dict[int, Ledger] = {}
+        self._contenders: dict[int, Contender] = {}
+        self._lost: set[int] = set()
+        self._judges: dict[int, Judge] = {}
+        self._beat_at: dict[int, float] = {}
         self._asked: dict[int, int] = {}
-        self._renewed = time.monotonic()
         self._n_begun = 0
         self._places: dict[int, int] = {}
         self._names: dict[int, str] = {}
         self._best: dict[int, tuple[float, int]] = {}
         self._signs: dict[int, float] = {}
         self._calls: dict[str, Callable[..., tuple[Any, News]]] = {
+            "add_trial": self._add_trial,
             "begin": self._begin,
             "best": self._best_of,
             "count": self._count,
+            "leave": self._leave,
             "ping": self._ping,
             "take_up": self._take_up,
             "read": self._read,
             "read_number": self._read_number,
             "waiting": self._waiting,
-            "distribution": self._distribution,
             "id_of_number": self._id_of_number,
             "study": self._study,
         }
 
+    @property
+    def _studies(self) -> RDBStorage:
+        """Optuna's own storage; a writer that goes on for another opens it once it is needed.
+
+        Raises:
+            StorageInternalError: If it cannot be opened.
+        """
+        if self._rdb is None:
+            with self._engine.connect():  # fails if SQLite's file is gone: nobody makes a new one
+                self._rdb = open_rdb(self._url, self._engine_kwargs)
+            watch_file(self._rdb.engine, self.file)
+        return self._rdb
+
     def close(self) -> None:
-        """Close all connections."""
-        self._tenure.close()
-        self._studies.remove_session()
-        self._studies.engine.dispose()
+        """Let other jobs add trials to the studies, and close all connections."""
+        for study_id, ledger in self._ledgers.items():
+            with suppress(SQLAlchemyError, TakenError), self._engine.begin() as connection:
+                self._lock(connection, study_id)
+                if not ledger.is_stale:
+                    ledger.mark(Writing(connection), released=True)
+        if self._rdb is not None:
+            self._rdb.remove_session()
+            self._rdb.engine.dispose()
         self._engine.dispose()
 
     def call(self, method: str, arguments: list[Any]) -> tuple[Any, News]:
@@ -110,9 +160,12 @@ class Database:
 
         Raises:
             RefusedError: If it cannot be done.
+            UndecidedError: If it cannot be done yet.
         """
         try:
             return self._calls[method](*arguments)
+        except UndecidedError:
+            raise
         except KeyError as error:
             raise RefusedError("KeyError", str(error.args[0] if error.args else error)) from error
         except _FORGIVEN as error:
@@ -124,31 +177,45 @@ class Database:
         except Exception as error:  # nothing that a rank asks for may end the writer
             raise RefusedError("StorageInternalError", repr(error)) from error
 
-    def write(self, study_id: int, base: int, place: int, changes: list[Change]) -> News:
-        """Write changes in one transaction; return what all ranks should know.
+    def write(
+        self, study_id: int, base: int | None, place: int, changes: list[Change]
+    ) -> tuple[News, list[tuple[Change, str]]]:
+        """Write changes; return what all ranks should know, and what was not fit to be written.
 
         Args:
             study_id: The study.
-            base: The number of the job's first trial in it.
+            base: The number of the job's first trial in it; ``None`` if the job adds no trials,
+                and tells of some that have rows.
             place: The counter of its trials.
             changes: What ranks told.
 
+        Returns:
+            News; the changes that the database does not take and never will, with the reasons.
+
         Raises:
-            DBAPIError: If the database cannot be reached.
+            SQLAlchemyError: If the database cannot be reached.
             TakenError: If another job adds trials to the study.
         """
         try:
-            self._open_ledger(study_id, base, place)
-        except KeyError:
-            return [["refused", f"study {study_id} has been deleted"]]
-        try:
-            outcome = self._transact(study_id, changes, carefully=False)
-        except (DataError, IntegrityError, ProgrammingError, *UNFIT):  # one of them is not fit
-            outcome = self._transact(study_id, changes, carefully=True)
-        except _DeletedError:
-            del self._ledgers[study_id]
-            return [["refused", f"study {study_id} has been deleted"]]
-        return self._news(study_id, outcome)
+            if base is not None or study_id in self._ledgers:
+                self._open_ledger(study_id, base, place)
+            judge = self._judge(study_id)
+            fit, unfit = [], []
+            for key, change in merged(changes).items():
+                objection = judge.objection(change)
+                if key in judge.refused or objection:
+                    unfit.append((change, objection))
+                else:
+                    fit.append(change)
+            news, more = write_fit(
+                fit,
+                lambda some: self._write_some(study_id, some),
+                lambda: self._takes_anything(study_id),
+            )
+            return news + self._refuse(study_id, unfit + more), unfit + more
+        except (KeyError, DeletedError):
+            self._ledgers.pop(study_id, None)
+            return [["refused", study_id, None, "it has been deleted"]], []
 
     def claimed(self, study_id: int, numbers: list[int]) -> None:
         """Note numbers that a rank claimed for trials which others added."""
@@ -157,8 +224,8 @@ class Database:
             self._ledgers[study_id].numbering.claimed(numbers)
 
     def name_of(self, study_id: int) -> str:
-        """Return the name of a study that was begun; asks no database."""
-        return self._names[study_id]
+        """Return the name of a study that was written to; asks no database."""
+        return self._names.get(study_id, "")
 
     def forget_claims(self) -> None:
         """Ask again for numbers: the rank that was asked has gone, perhaps."""
@@ -167,30 +234,101 @@ class Database:
     def poll(self) -> News:
         """Look for what others have added or finished; return what all ranks should know."""
         news: News = []
-        if time.monotonic() > self._renewed + _RENEWED_EVERY:
-            self._renewed = time.monotonic()
-            self._tenure.renew()
         for study_id, ledger in list(self._ledgers.items()):
             with self._studies.engine.connect() as connection:
                 added, outcome = ledger.poll(connection)
             if added or ledger.numbering.claims:
-                news += self.write(study_id, ledger.base, self._places[study_id], [])
+                news += self._write_some(study_id, [])
             news += self._news(study_id, outcome)
         return news
 
-    def _transact(self, study_id: int, changes: list[Change], *, carefully: bool) -> Outcome:
-        ledger = self._ledgers[study_id]
-        claims, is_written = ledger.numbering.claims, False
-        if ledger.is_stale:
-            self._tenure.renew()
+    def beat(self) -> None:
+        """Show other jobs that this one is alive, for each study that was not written lately."""
+        now = time.monotonic()
+        for study_id in [i for i, at in self._beat_at.items() if now - at >= BEAT_EVERY]:
+            self._beat_at[study_id] = now  # once, also where the database is away
+            self._transact(study_id, [])
+
+    def _judge(self, study_id: int) -> Judge:
+        """Return the judge of a study's trials; ``KeyError`` if there is no such study."""
+        if study_id not in self._judges:
+            self._names[study_id] = self._studies.get_study_name_from_id(study_id)
+            with self._studies.engine.connect() as connection:
+                known = reading.first_distributions(connection, study_id)
+            self._judges[study_id] = Judge(known)
+        return self._judges[study_id]
+
+    def _write_some(self, study_id: int, changes: Sequence[Change]) -> News:
+        """Write changes in one transaction; return what all ranks should know."""
+        if study_id in self._ledgers:
+            return self._news(study_id, self._transact(study_id, changes))
+        with self._engine.begin() as connection:
+            self._lock(connection, study_id, is_added_to=False)
+            self._amend(connection, study_id, changes)
+        return []
+
+    def _takes_anything(self, study_id: int) -> bool:
+        """Tell whether the database can be written, what was just refused apart."""
         try:
             with self._engine.begin() as connection:
-                if not Writing(connection).lock_study(study_id):
-                    raise _DeletedError
+                self._lock(connection, study_id, is_added_to=False)
+                Writing(connection).probe(study_id)
+        except (SQLAlchemyError, DeletedError):
+            return False
+        return True
+
+    def _refuse(self, study_id: int, unfit: Sequence[tuple[Change, str]]) -> News:
+        """Let trials fail that the database does not take; tell of each once."""
+        news: News = []
+        refused = self._judge(study_id).refused
+        for change, reason in unfit:
+            key = change.number if change.identity is None else (change.identity,)
+            if key not in refused:
+                news += self._write_some(study_id, [failed(change, reason)])
+                news.append(["refused", study_id, change.number, reason])
+                refused.add(key)
+        return news
+
+    def _amend(self, connection: Connection, study_id: int, changes: Sequence[Change]) -> None:
+        """Write about trials that have rows, though this job adds none to the study."""
+        writing = Writing(connection)
+        numbers = [change.number for change in changes if change.identity is None]
+        ids = reading.ids_of_numbers(connection, study_id, numbers)
+        there = [(change.identity or ids.get(change.number), change) for change in changes]
+        known = [(identity, change) for identity, change in there if identity is not None]
+        writing.update_trials([(c.state, c.start, c.complete, i) for i, c in known])
+        write_about(writing, known, is_new=False)
+
+    def _lock(self, connection: Connection, study_id: int, *, is_added_to: bool = True) -> None:
+        """Lock a study, and check that this job may add trials to it.
+
+        Raises:
+            DeletedError: If there is no such study.
+            TakenError: If another job has taken it over.
+        """
+        if not Writing(connection).lock_study(study_id):
+            raise DeletedError
+        if not is_added_to:
+            return
+        mark = reading.read_mark(connection, study_id)
+        if study_id in self._lost or mark is None or mark.get("job") != self._job:
+            self._lost.add(study_id)  # for good: its numbers are another job's
+            raise TakenError(
+                "Another job has taken over this study, as this one did not write for a while."
+            )
+
+    def _transact(self, study_id: int, changes: Sequence[Change]) -> Outcome:
+        ledger = self._ledgers[study_id]
+        claims, is_written = ledger.numbering.claims, False
+        try:
+            with self._engine.begin() as connection:
+                self._lock(connection, study_id)
                 if ledger.is_stale:
-                    ledger = Ledger(connection, study_id, ledger.base)
+                    ledger = Ledger(
+                        connection, study_id, ledger.base, job=self._job, place=ledger.place
+                    )
                     ledger.numbering.claimed(claims)
-                outcome = ledger.write(connection, changes, carefully=carefully)
+                outcome = ledger.write(connection, changes)
                 is_written = True
         except BaseException:
             ledger = self._ledgers[study_id]
@@ -199,6 +337,7 @@ class Database:
                 ledger.numbering.claimed(claims)
             raise
         self._ledgers[study_id] = ledger
+        self._beat_at[study_id] = time.monotonic()
         return outcome
 
     def _news(self, study_id: int, outcome: Outcome) -> News:
@@ -211,7 +350,6 @@ class Database:
         if n_unclaimed > self._asked.get(study_id, 0):
             news.append(["claim", study_id, n_unclaimed - self._asked.get(study_id, 0)])
             self._asked[study_id] = n_unclaimed
-        news += [["refused", f"trial {n}: {why}"] for n, why in outcome.refused.items()]
         return news + self._better(study_id, outcome.complete)
 
     def _better(self, study_id: int, complete: Mapping[int, float | None]) -> News:
@@ -264,24 +402,62 @@ class Database:
         return [ledger.base, self._places[study_id], waiting, packed], []
 
     def _open_ledger(self, study_id: int, base: int | None, place: int | None) -> Ledger:
+        """Return the ledger of a study; this job is the one that adds trials to it from now on.
+
+        Raises:
+            KeyError: If there is no such study.
+            TakenError: If another job adds trials to it.
+            UndecidedError: If that is not known yet.
+        """
         if study_id in self._ledgers:
             return self._ledgers[study_id]
         directions = self._studies.get_study_directions(study_id)
-        self._names[study_id] = self._studies.get_study_name_from_id(study_id)
-        self._tenure.claim(study_id)
+        self._judge(study_id)
         with self._engine.begin() as connection:
-            writing = Writing(connection)
-            writing.lock_study(study_id)
-            ledger = Ledger(connection, study_id, base, self._retry)
-            ledger.mark(writing)
+            if base is None:
+                base, place = self._take_over(connection, study_id)
+            else:
+                self._lock(connection, study_id)
+            place = self._n_begun if place is None else place
+            ledger = Ledger(connection, study_id, base, self._retry, self._job, place)
+            ledger.mark(Writing(connection))
+        self._beat_at[study_id] = time.monotonic()
         self._best.pop(study_id, None)
         if len(directions) == 1:
             self._signs[study_id] = -1.0 if directions[0] == StudyDirection.MAXIMIZE else 1.0
             self._note_best(study_id)
-        self._places[study_id] = self._n_begun if place is None else place
-        self._n_begun = max(self._n_begun, self._places[study_id] + 1)
+        self._places[study_id] = place
+        self._n_begun = max(self._n_begun, place + 1)
         self._ledgers[study_id] = ledger
         return ledger
+
+    def _take_over(self, connection: Connection, study_id: int) -> tuple[int | None, int | None]:
+        """Lock a study to which this job adds trials from now on.
+
+        Returns:
+            Number and counter of the first trial, if another writer of this job was there before.
+
+        Raises:
+            TakenError: If another job adds trials to it.
+            UndecidedError: If that is not known yet.
+        """
+        try:
+            self._lock(connection, study_id, is_added_to=False)
+        except OperationalError:
+            self._contenders.setdefault(study_id, Contender()).wait()
+            raise
+        mark = reading.read_mark(connection, study_id)
+        if mark is None or mark.get("study_id") != study_id:  # or copied from another study
+            return None, None
+        if mark.get("job") == self._job:
+            return mark["base"], mark["place"]
+        contender = self._contenders.pop(study_id, None) or Contender()
+        try:
+            contender.judge(mark)
+        except UndecidedError:
+            self._contenders[study_id] = contender
+            raise
+        return None, None
 
     def _note_best(self, study_id: int) -> None:
         try:
@@ -302,23 +478,39 @@ class Database:
     def _best_of(self, study_id: int) -> tuple[Any, News]:
         return pack_trial(self._studies.get_best_trial(study_id)), []
 
+    def _add_trial(self, study_id: int, packed: list[Any] | None) -> tuple[Any, News]:
+        """Add a trial as any client of Optuna does; return its id."""
+        template = None if packed is None else unpack_trial(packed)
+        return self._studies.create_new_trial(study_id, template), []
+
+    def _leave(self, study_id: int, numbers: list[int]) -> tuple[Any, News]:
+        """Let trials of this job run on when it ends, as another process will tell them."""
+        ledger = self._ledgers[study_id]
+        with self._engine.begin() as connection:
+            self._lock(connection, study_id)
+            ids = reading.ids_of_numbers(connection, study_id, numbers)
+            Writing(connection).own(list(ids.values()), None)
+        ledger.given_up(ids.values())
+        return None, []
+
     def _take_up(self, identity: int, start: str) -> tuple[Any, News]:
-        """Set a waiting trial to running; return whether it runs for whoever gave this start."""
+        """Set a waiting trial to running; return it if it runs for whoever gave this start."""
         with self._engine.begin() as connection:
             study_id = reading.study_of(connection, identity)
-            ledger = None if study_id is None else self._ledgers.get(study_id)
-            taken = Writing(connection).take_up(identity, start)
-            if taken and ledger is not None and not ledger.is_stale:
-                ledger.taken_up(identity)
-                ledger.mark(Writing(connection))  # should the job be killed now, it is its own
-        packed = None if taken else self._packed(identity)
-        if packed is not None:  # done before, by a writer that could not say so any more
-            taken = packed[2] == "RUNNING" and packed[3] == start
-        if taken and ledger is not None:
+            if study_id is None:
+                raise KeyError(f"No trial with id {identity} exists.")
+            ledger = self._ledgers.get(study_id)
+            writing = Writing(connection)
+            if writing.take_up(identity, start) and ledger is not None:
+                writing.own([identity], self._job)
+        packed = self._packed(identity)
+        if packed is None or packed[2] != "RUNNING" or packed[3] != start:
+            packed = None  # somebody else's
+        if ledger is not None and packed is not None:
             ledger.taken_up(identity)
         elif ledger is not None:
             ledger.waiting.pop(identity, None)
-        return taken, [["taken", study_id, identity]]
+        return packed, [["taken", study_id, identity]]
 
     def _read(self, identity: int) -> tuple[Any, News]:
         """Return the study of a trial, and the trial; ``None`` if there is none."""
@@ -341,10 +533,6 @@ class Database:
             waiting = reading.trials_in_state(connection, study_id, TrialState.WAITING)
         return list(waiting.items()), []
 
-    def _distribution(self, study_id: int, name: str) -> tuple[Any, News]:
-        with self._studies.engine.connect() as connection:
-            return reading.first_distribution(connection, study_id, name), []
-
     def _study(self, method: str, arguments: list[Any]) -> tuple[Any, News]:
         """Call Optuna's own storage about studies."""
         if method == "create_new_study":
@@ -362,6 +550,7 @@ class Database:
             return _without_mark(self._studies.get_study_system_attrs(*arguments)), []
         if method == "delete_study":
             self._ledgers.pop(arguments[0], None)
+            self._judges.pop(arguments[0], None)
         return getattr(self._studies, method)(*arguments), []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -20,7 +21,25 @@ if TYPE_CHECKING:
 
 SQLITE_LOCK_TIMEOUT = 60.0  # in seconds; the default of 5 is short for many ranks on one file
 
+_CONNECT_TIMEOUT = 10  # in seconds
+_ALIVE = {"keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2}
+"""Lets PostgreSQL's client notice within 15 s that the server's machine is gone, in seconds."""
+
+_CONNECT_ARGS: dict[str, dict[str, Any]] = {
+    "postgresql": {"connect_timeout": _CONNECT_TIMEOUT, **_ALIVE},  # psycopg2
+    "postgresql+psycopg2": {"connect_timeout": _CONNECT_TIMEOUT, **_ALIVE},
+    "postgresql+psycopg": {
+        "connect_timeout": _CONNECT_TIMEOUT,
+        **_ALIVE,
+        "prepare_threshold": None,  # prepared statements collide behind a pooler
+    },
+    "mysql+pymysql": {"connect_timeout": _CONNECT_TIMEOUT},
+    "mysql": {"connect_timeout": _CONNECT_TIMEOUT},
+}
+"""What each driver is told, unless the user says otherwise."""
+
 _LOCK_WAIT = 5.0  # in seconds: the writer would rather say that it cannot write, and try again
+_IDLE = 10.0  # in seconds, within a transaction; nothing of ours thinks for that long
 
 _NETWORK_FILE_SYSTEMS = {
     "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs",
@@ -54,6 +73,10 @@ def engine_arguments(url: URL, engine_kwargs: Mapping[str, Any] | None) -> dict[
         arguments["connect_args"] = connect_args
     else:
         arguments.setdefault("pool_pre_ping", True)  # a server may have been restarted
+        arguments["connect_args"] = {
+            **_CONNECT_ARGS.get(url.drivername, {}),
+            **arguments.get("connect_args", {}),
+        }
     return arguments
 
 
@@ -75,6 +98,8 @@ def connect_engine(
         connect_args = arguments["connect_args"]
         connect_args["timeout"] = min(connect_args["timeout"], _LOCK_WAIT)
     engine = sa.create_engine(parsed, **arguments)
+    if not writing:
+        watch_file(engine)
     if writing:
         _begin_immediately(engine) if engine.dialect.name == "sqlite" else _wait_shortly(engine)
     return engine
@@ -88,6 +113,43 @@ def sqlite_file(url: URL) -> Path | None:
         name = url.database[len("file:") :]
         return None if ":memory:" in name or "mode=memory" in str(url) else Path(name)
     return Path(url.database)
+
+
+def watch_file(engine: Engine, known: tuple[int, int] | None = None) -> tuple[int, int] | None:
+    """Let whatever the engine does fail once SQLite's file has been deleted or replaced.
+
+    A connection that is open would go on with the file that nobody sees any more, and a new one
+    would make an empty file.
+
+    Args:
+        engine: The engine.
+        known: Device and inode of the file; ``None`` for those that it has now.
+
+    Returns:
+        Device and inode; ``None`` if the database is no file.
+    """
+    path = sqlite_file(engine.url)
+    if path is None:
+        return None
+    known = known or _file_id(path)
+
+    def check(*_: Any) -> None:
+        if _file_id(path) != known:
+            gone = sqlite3.OperationalError(f"the file {path} has been deleted or replaced")
+            raise sa.exc.OperationalError("", None, gone)
+
+    if known is not None:
+        sa.event.listen(engine, "do_connect", check)
+        sa.event.listen(engine, "checkout", check)
+    return known
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def is_in_memory(url: URL) -> bool:
@@ -149,16 +211,23 @@ def choose_journal(engine: Engine) -> str | None:
 
 
 def _wait_shortly(engine: Engine) -> None:
-    """Let a transaction fail that waits for another's lock, so that it can be told of."""
+    """Let a transaction fail that waits for another's lock, so that it can be told of.
+
+    One that is idle ends, too: the process that has begun it may be stopped, or its machine gone.
+    """
     settings = {
-        "postgresql": f"SET lock_timeout = '{_LOCK_WAIT:g}s'",
+        "postgresql": f"SET LOCAL lock_timeout = '{_LOCK_WAIT:g}s'; "
+        f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE:g}s'",
         "mysql": f"SET innodb_lock_wait_timeout = {_LOCK_WAIT:g}",
-        "mariadb": f"SET innodb_lock_wait_timeout = {_LOCK_WAIT:g}",
+        "mariadb": f"SET innodb_lock_wait_timeout = {_LOCK_WAIT:g}, "
+        f"idle_write_transaction_timeout = {_IDLE:g}",
     }
 
     @sa.event.listens_for(engine, "begin")
     def _limit(connection: Any) -> None:
-        connection.exec_driver_sql(settings[engine.dialect.name])
+        is_mariadb = getattr(connection.dialect, "is_mariadb", False)
+        name = "mariadb" if is_mariadb else connection.dialect.name
+        connection.exec_driver_sql(settings[name])
 
 
 def _begin_immediately(engine: Engine) -> None:

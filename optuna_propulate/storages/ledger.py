@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
+from collections import defaultdict
 from dataclasses import dataclass
 from dataclasses import field
 from datetime import datetime
@@ -12,12 +11,10 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from optuna.trial import TrialState
-from sqlalchemy.exc import DataError
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.exc import ProgrammingError
 
 from optuna_propulate.storages import reading
 from optuna_propulate.storages.abandoned import fail_abandoned
+from optuna_propulate.storages.lease import own_process
 from optuna_propulate.storages.numbering import Numbering
 from optuna_propulate.storages.protocol import Change
 from optuna_propulate.storages.protocol import utc
@@ -30,11 +27,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-WHO = {"host": socket.gethostname(), "process": os.getpid(), "since": utc(datetime.now())}
+WHO = {**own_process(), "since": utc(datetime.now())}
 """Which writer this is, for whoever is refused because of it."""
-
-UNFIT = (ValueError, TypeError, OverflowError)
-"""What drivers raise by themselves for values that the database cannot hold."""
 
 _UNFINISHED = ("RUNNING", "WAITING")
 _POLLED_AT_ONCE = 500
@@ -47,23 +41,23 @@ class Outcome:
     Args:
         waiting: Numbers of trials that anybody may take up from now on, by id.
         complete: Ids of trials that are complete since, with their first value.
-        refused: Numbers of trials that the database did not take, with its reason.
     """
 
     waiting: dict[int, int] = field(default_factory=dict)
     complete: dict[int, float | None] = field(default_factory=dict)
-    refused: dict[int, str] = field(default_factory=dict)
 
 
 class Ledger:
     """Holds, of one study, the numbers and ids of what is not finished.
 
     Each transaction leaves a mark in the study's system attribute ``propulate:writer``: who wrote
-    it, the number of the job's first trial, up to which id the rows are known, which of them
-    float, which are others' and not finished, and which of theirs the job has taken up. So whoever
-    goes on for a writer that is gone, or that does not know whether its last transaction was
-    committed, can tell the rows of the job from those that others have added since; what is then
-    written again changes nothing. The next job fails what this one leaves unfinished.
+    it, the number of the job's first trial, up to which id the rows are known, and how many of
+    them float, which are those with the highest numbers. A trial that is not the job's alone says
+    so itself, in its system attribute ``propulate:owner``: it was unfinished when it was found, or
+    waits, or was taken up. So the mark stays small, and whoever goes on for a writer that is gone,
+    or that does not know whether its last transaction was committed, can tell the rows of the job
+    from those that others have added since; what is then written again changes nothing. The next
+    job fails what this one leaves unfinished.
 
     Args:
         connection: A connection that has locked the study.
@@ -71,47 +65,53 @@ class Ledger:
         base: How many trials there were when the job began, if this goes on for another ledger
             of the job; ``None`` if the job begins.
         retry: How often a trial that an earlier job has left running is run again.
+        job: Tells the job from all others.
+        place: The counter of the job's trials.
     """
 
     def __init__(
-        self, connection: Connection, study_id: int, base: int | None = None, retry: int = 0
+        self,
+        connection: Connection,
+        study_id: int,
+        base: int | None = None,
+        retry: int = 0,
+        job: str = "",
+        place: int = 0,
     ) -> None:
-        self.study_id = study_id
+        self.study_id, self.job, self.place = study_id, job, place
         self.is_stale = False  # whether the database may hold something else than is known here
+        self._beat = 0
         mark = reading.read_mark(connection, study_id)
         if mark is not None and mark.get("study_id") != study_id:
             mark = None  # copied from another study
         if base is None and mark is not None:
             fail_abandoned(Writing(connection), connection, study_id, mark, retry)
         if base is None or mark is None:
-            last_id, floating = reading.last_trial_id(connection, study_id), []
+            last_id, n_floating = reading.last_trial_id(connection, study_id), 0
         else:
-            last_id, floating = mark["last_id"], mark["floating"]
+            last_id, n_floating = mark["last_id"], mark["n_floating"]
+            self._beat = mark["beat"]
         n_rows = reading.count_trials(connection, study_id, last_id)
         self.base = n_rows if base is None else base
         self.waiting = reading.trials_in_state(connection, study_id, TrialState.WAITING)
-        self.numbering = Numbering(n_rows - len(floating))
-        for identity in floating:
+        self.numbering = Numbering(n_rows - n_floating)
+        for identity in reading.last_numbered(connection, study_id, last_id, n_floating):
             self.numbering.found(identity)
             self.waiting.pop(identity, None)
         self._last_id = last_id
-        first = reading.id_of_number(connection, study_id, self.base)
-        self._first_id = last_id if first is None else first - 1
         self._ids: dict[int, int] = {}
         self._bare: set[int] = set()  # numbers of rows that nothing else was written about
         running = reading.trials_in_state(connection, study_id, TrialState.RUNNING)
         if base is not None and mark is not None:  # the job's own are not somebody else's
-            others = {*mark["others"], *mark["floating"]}
-            running = {i: n for i, n in running.items() if n < base or i in others}
+            owners = reading.owners_of(connection, list(running))
+            running = {
+                i: n
+                for i, n in running.items()
+                if owners.get(i, job if n >= base else None) != job
+            }
         self._elsewhere = dict.fromkeys((*running, *self.waiting))
-        self._taken: dict[int, None] = {}  # trials of others that the job runs
-        if base is not None and mark is not None:
-            for identity in mark.get("taken", ()):
-                self.taken_up(identity)
 
-    def write(
-        self, connection: Connection, changes: Iterable[Change], *, carefully: bool = False
-    ) -> Outcome:
+    def write(self, connection: Connection, changes: Iterable[Change]) -> Outcome:
         """Write changes, and find what others have added.
 
         If it raises, or the transaction fails, this ledger is of no use any more.
@@ -120,16 +120,17 @@ class Ledger:
             connection: A connection in a transaction that has locked the study.
             changes: What ranks told, in the order in which each of them told it, with the
                 distributions of parameters as JSON.
-            carefully: Whether each trial is written on its own, so that one which the database
-                refuses does not keep the others out; it becomes a failed trial.
         """
-        return self._write(Writing(connection), connection, merged(changes), carefully)
+        return self._write(Writing(connection), connection, merged(changes))
 
     def taken_up(self, identity: int) -> None:
         """Note that a rank of this job runs a trial that others have added."""
         self.waiting.pop(identity, None)
         self._elsewhere.pop(identity, None)
-        self._taken[identity] = None
+
+    def given_up(self, identities: Iterable[int]) -> None:
+        """Note that trials of this job are somebody else's from now on."""
+        self._elsewhere.update(dict.fromkeys(identities))
 
     def poll(self, connection: Connection) -> tuple[bool, Outcome]:
         """Return whether others have added trials, and which of theirs are complete by now."""
@@ -149,14 +150,14 @@ class Ledger:
         writing: Writing,
         connection: Connection,
         changes: dict[int | tuple[int], Change],
-        carefully: bool,
     ) -> Outcome:
-        outcome, states = Outcome(), {}
+        outcome, states, shared = Outcome(), {}, []
         for identity, _, state in reading.trials_after(connection, self.study_id, self._last_id):
             self.numbering.found(identity)
             states[identity] = state
             if state in _UNFINISHED:
                 self._elsewhere[identity] = None
+                shared.append(identity)
             elif state == "COMPLETE":
                 outcome.complete[identity] = None
             self._last_id = identity
@@ -196,29 +197,34 @@ class Ledger:
             is_bare = change.identity is None and change.number in self._bare
             (fresh if is_bare else begun).append((identity, change))
         self._bare.difference_update(change.number for _, change in fresh[len(identified) :])
-        for group, is_new in ((fresh, True), (begun, False)):
-            if carefully:
-                for identity, change in group:
-                    _write_alone(writing, connection, identity, change, is_new, outcome)
-            else:
-                write_about(writing, group, is_new)
+        write_about(writing, fresh, is_new=True)
+        write_about(writing, begun, is_new=False)
         self._note(identified + old, outcome)
+        writing.own([*shared, *outcome.waiting], None)
         self.mark(writing)
         outcome.waiting.update(self._newly_waiting(connection, plan.settled, states))
         return outcome
 
-    def mark(self, writing: Writing) -> None:
-        """Leave word of what is known, for a successor."""
+    def mark(self, writing: Writing, *, released: bool = False) -> None:
+        """Leave word of what is known, for a successor.
+
+        Args:
+            writing: Writes in a transaction that has locked the study.
+            released: Whether the job adds no more trials.
+        """
+        self._beat += 1
         mark = {
             **WHO,
             "study_id": self.study_id,
+            "job": self.job,
+            "place": self.place,
+            "beat": self._beat,
             "base": self.base,
             "last_id": self._last_id,
-            "floating": self.numbering.floating,
-            "taken": list(self._taken),
-            "others": [identity for identity in self._elsewhere if identity > self._first_id],
+            "n_settled": self.numbering.n_settled,
+            "n_floating": len(self.numbering.floating),
         }
-        writing.mark(self.study_id, mark)
+        writing.mark(self.study_id, {**mark, "released": True} if released else mark)
 
     def _look_up(self, connection: Connection, numbers: Sequence[int]) -> None:
         """Learn the ids of the job's rows that another ledger of it has written."""
@@ -230,7 +236,6 @@ class Ledger:
             if change.state not in _UNFINISHED:
                 self._ids.pop(change.number, None)
                 self._elsewhere.pop(identity, None)
-                self._taken.pop(identity, None)
             if change.state == "COMPLETE" and change.values:
                 outcome.complete[identity] = change.values[0]
             elif change.state == "WAITING":
@@ -246,25 +251,31 @@ class Ledger:
 
 def merged(changes: Iterable[Change]) -> dict[int | tuple[int], Change]:
     """Return one change for each trial: what came later counts, or is added."""
-    merged: dict[int | tuple[int], Change] = {}
+    told: defaultdict[int | tuple[int], list[Change]] = defaultdict(list)
     for change in changes:
         key = change.number if change.identity is None else (change.identity,)
-        earlier = merged.setdefault(key, change)
-        if earlier is change:
-            continue
-        merged[key] = Change(
-            change.number,
-            change.identity,
-            change.state,
-            change.start,
-            change.complete,
-            [*earlier.params, *change.params],
-            earlier.values if change.values is None else change.values,
-            {**earlier.user, **change.user},
-            {**earlier.system, **change.system},
-            list({**dict(earlier.steps), **dict(change.steps)}.items()),
-        )
-    return merged
+        told[key].append(change)
+    return {key: _combined(parts) for key, parts in told.items()}
+
+
+def _combined(parts: Sequence[Change]) -> Change:
+    """Return what the changes of one trial come to; takes a time in proportion to them."""
+    last = parts[-1]
+    if len(parts) == 1:
+        return last
+    values = [change.values for change in parts if change.values is not None]
+    return Change(
+        last.number,
+        last.identity,
+        last.state,
+        last.start,
+        last.complete,
+        list({param[0]: param for change in parts for param in change.params}.values()),
+        values[-1] if values else None,
+        {key: text for change in parts for key, text in change.user.items()},
+        {key: text for change in parts for key, text in change.system.items()},
+        list({step: value for change in parts for step, value in change.steps}.items()),
+    )
 
 
 def write_about(writing: Writing, group: Sequence[tuple[int, Change]], is_new: bool) -> None:
@@ -285,21 +296,3 @@ def write_about(writing: Writing, group: Sequence[tuple[int, Change]], is_new: b
     writing.user_attributes(user, new=is_new)
     writing.system_attributes(system, new=is_new)
     writing.steps(steps, new=is_new)
-
-
-def _write_alone(
-    writing: Writing,
-    connection: Connection,
-    identity: int,
-    change: Change,
-    is_new: bool,
-    outcome: Outcome,
-) -> None:
-    """Write what is told about one trial; if the database refuses it, the trial has failed."""
-    try:
-        with connection.begin_nested():
-            write_about(writing, [(identity, change)], is_new)
-    except (DataError, IntegrityError, ProgrammingError, *UNFIT) as error:
-        outcome.refused[change.number] = str(getattr(error, "orig", None) or error)
-        change.state = "FAIL"
-        writing.fail([identity], datetime.now())

@@ -13,7 +13,6 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING
 from typing import Any
 
-import optuna
 from optuna.exceptions import StorageInternalError
 
 from optuna_propulate.storages.protocol import NONCE_BYTES
@@ -28,11 +27,8 @@ from optuna_propulate.storages.protocol import receive_exactly
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_logger = optuna.logging.get_logger("optuna." + __name__)
-
 _START_TIMEOUT = 120.0  # in seconds: Python on a busy parallel file system starts slowly
-_MOST_LOSSES = 5
-_RETRY_PAUSE = 0.2  # in seconds
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # in seconds, between two tries to reach the writer
 
 
 class Link:
@@ -46,7 +42,8 @@ class Link:
         revive: Called by the thread, again and again, when the writer is gone; may start it.
         unanswered: Called then; returns the frames that are to be sent again.
         interval: In seconds.
-        timeout: How long a call may take, and a writer may be gone, in seconds.
+        timeout: How long a call may take, in seconds.
+        greeting: The first message on every connection; ``None`` for none.
 
     Raises:
         StorageInternalError: If the writer cannot be reached.
@@ -62,16 +59,19 @@ class Link:
         unanswered: Callable[[], list[bytes]],
         interval: float,
         timeout: float,
+        greeting: list[Any] | None = None,
     ) -> None:
         self._heard, self._tick = heard, tick
         self._revive, self._unanswered = revive, unanswered
         self._address, self._token = address, token
         self._interval, self._timeout = interval, timeout
-        self._connection = _connect(address, token, timeout)
+        self._greeting = b"" if greeting is None else frame(greeting)
+        self._connection = self._connected()
+        self._outgoing = bytearray()  # what the writer has not taken yet
         self._sending = threading.Lock()
         self._sequence = 0
         self._is_down = False
-        self._n_losses = 0  # since the last acknowledgement
+        self._closing = threading.Event()
         self._calls: dict[int, tuple[Future[Any], bytes]] = {}
         self._broken: str | None = None
         self._awake, self._waking = socket.socketpair()
@@ -84,27 +84,50 @@ class Link:
         """Why the writer cannot be reached any more; ``None`` if it can."""
         return self._broken
 
-    def call(self, method: str, *arguments: Any) -> Any:
+    @property
+    def is_down(self) -> bool:
+        """Whether the writer is gone just now."""
+        return self._is_down or self._broken is not None
+
+    def call(self, method: str, *arguments: Any, timeout: float | None = None) -> Any:
         """Let the writer do something, and wait for its result.
+
+        Args:
+            method: What to do.
+            arguments: Its arguments.
+            timeout: How long to wait, in seconds; ``None`` for the link's own.
 
         Raises:
             KeyError: And whatever else the writer answers with.
             StorageInternalError: If it does not answer.
         """
+        return self._ask(["call", None, method, list(arguments)], timeout)
+
+    def receipt(self, timeout: float | None = None) -> None:
+        """Wait until the writer has in its memory what was told before.
+
+        What it said to all ranks before it answered has been heard by then.
+
+        Raises:
+            StorageInternalError: If it does not answer.
+        """
+        self._ask(["received", None], timeout)
+
+    def _ask(self, message: list[Any], timeout: float | None) -> Any:
+        timeout = self._timeout if timeout is None else timeout
         future: Future[Any] = Future()
         with self._sending:
             self._sequence += 1
-            sequence = self._sequence
-            content = frame(["call", sequence, method, list(arguments)])
+            sequence = message[1] = self._sequence
+            content = frame(message)
             self._calls[sequence] = future, content
             self._send(content)
         try:
-            return future.result(self._timeout)
+            return future.result(timeout)
         except FutureTimeoutError:
             self._calls.pop(sequence, None)
             raise StorageInternalError(
-                f"The process that writes to the database has not answered within "
-                f"{self._timeout:g} s."
+                f"The process that writes to the database has not answered within {timeout:g} s."
             ) from None
 
     def tell(
@@ -140,6 +163,7 @@ class Link:
     def close(self) -> None:
         """Close the connection; what was sent is written all the same."""
         self._fail("It has been closed.")
+        self._closing.set()
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
         self.wake()
@@ -157,14 +181,28 @@ class Link:
                 end.close()
 
     def _send(self, content: bytes) -> None:
-        """Send, unless the writer is gone: the thread will see to it."""
+        """Send what the writer takes now; the thread sends the rest, and sees to a lost writer.
+
+        Nobody waits for a writer that waits for its database.
+        """
         if self._broken is not None:
             raise StorageInternalError(self._broken)
-        if not self._is_down:
-            try:
-                self._connection.sendall(content)
-            except OSError:
-                self._is_down = True
+        if self._is_down:
+            return
+        self._outgoing += content
+        self._flush()
+        if self._outgoing:
+            self.wake()
+
+    def _flush(self) -> None:
+        """Send what the writer takes now; the lock is held."""
+        try:
+            while self._outgoing:
+                del self._outgoing[: self._connection.send(self._outgoing)]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._is_down = True
 
     def _fail(self, reason: str) -> None:
         self._broken = self._broken or reason
@@ -176,8 +214,8 @@ class Link:
         while self._broken is None:
             try:
                 self._listen()
-            except OSError as error:
-                self._reconnect(error)
+            except OSError:
+                self._reconnect()
             except StorageInternalError as error:
                 self._fail(str(error))
             except Exception as error:  # whatever it is, nobody may wait for this thread for ever
@@ -191,51 +229,49 @@ class Link:
             selector.register(self._awake, selectors.EVENT_READ)
             due = time.monotonic() + self._interval
             while self._broken is None:
+                wanted = selectors.EVENT_WRITE if self._outgoing else 0
+                selector.modify(self._connection, selectors.EVENT_READ | wanted)
                 pause = max(0.0, due - time.monotonic())
-                ready = {key.fileobj for key, _ in selector.select(pause)}
-                if self._connection in ready:
+                ready = {key.fileobj: events for key, events in selector.select(pause)}
+                if ready.get(self._connection, 0) & selectors.EVENT_READ:
                     for message in reader.read(self._connection):
                         self._hear(message)
-                if self._awake in ready:
-                    self._awake.recv(4096)
-                if self._awake in ready or time.monotonic() >= due:
+                if self._outgoing:
+                    with self._sending:
+                        self._flush()
+                is_woken = self._awake in ready and bool(self._awake.recv(4096))
+                if self._is_down:
+                    raise ConnectionError("The writer takes nothing any more.")
+                if is_woken or time.monotonic() >= due:
                     due = time.monotonic() + self._interval
                     self._tick()
 
-    def _reconnect(self, error: OSError) -> None:
-        """Reach the writer's successor, and send again what was not answered."""
+    def _reconnect(self) -> None:
+        """Reach the writer's successor, however long that takes; send what was not answered."""
         with self._sending:
             self._is_down = True
-        if self._broken is not None:
-            return
-        self._n_losses += 1
-        if self._n_losses > _MOST_LOSSES:
-            self._fail("The process that writes to the database ends again and again.")
-        deadline = time.monotonic() + self._timeout
-        reason: Exception = error
-        while self._broken is None and time.monotonic() < deadline:
+        pause = _FIRST_PAUSE
+        while self._broken is None:
             try:
                 self._revive()
-                connection = _connect(self._address, self._token, self._timeout)
-            except Exception as failure:  # e.g. the database cannot be opened just now
-                reason = failure
-                time.sleep(_RETRY_PAUSE)
+                connection = self._connected()
+            except Exception:  # e.g. no more processes can be started just now
+                self._closing.wait(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
             with self._sending:
                 self._connection.close()
                 self._connection = connection
+                self._outgoing.clear()  # it is among what was not answered
                 self._is_down = False
                 for content in self._unanswered():
                     self._send(content)
                 for _, content in list(self._calls.values()):
                     self._send(content)
             return
-        self._fail(f"The process that writes to the database is gone: {reason}")
 
     def _hear(self, message: list[Any]) -> None:
         kind = message[0]
-        if kind == "ack":
-            self._n_losses = 0
         if kind not in ("result", "error"):
             self._heard(message)
             return
@@ -247,9 +283,16 @@ class Link:
         else:
             future.set_exception(error_of(message[2], message[3]))
 
+    def _connected(self) -> socket.socket:
+        """Return a new connection, on which the writer has been greeted."""
+        connection = _connect(self._address, self._token)
+        connection.sendall(self._greeting)
+        connection.setblocking(False)
+        return connection
 
-def _connect(address: str | list[Any], token: str, timeout: float) -> socket.socket:
-    """Return a connection whose sending takes no longer than ``timeout`` seconds."""
+
+def _connect(address: str | list[Any], token: str) -> socket.socket:
+    """Return a connection on which this process has shown that it knows the token."""
     try:
         if isinstance(address, str):
             connection = socket.socket(socket.AF_UNIX)
@@ -265,5 +308,14 @@ def _connect(address: str | list[Any], token: str, timeout: float) -> socket.soc
             f"The process that writes to the database cannot be reached at {address} from "
             f"{os.uname().nodename}: {error}"
         ) from error
-    connection.settimeout(timeout)
     return connection
+
+
+def can_connect(address: str | list[Any], token: str) -> bool:
+    """Tell whether there is a writer at the address that knows the token."""
+    try:
+        connection = _connect(address, token)
+        connection.close()
+    except StorageInternalError:
+        return False
+    return True

@@ -55,6 +55,11 @@ class Numbering:
         return self._next + len(self._floating)
 
     @property
+    def n_settled(self) -> int:
+        """How many rows keep their numbers for good: those with the lowest."""
+        return self._next
+
+    @property
     def n_unclaimed(self) -> int:
         """How many rows float without a number being claimed for them."""
         return len(self._floating) - len(self._claimed)

@@ -16,16 +16,19 @@ from optuna_propulate.exchange.launcher import comm_timeout
 from optuna_propulate.exchange.mpi import nodes_of
 from optuna_propulate.job import Job
 from optuna_propulate.storages.engine import is_in_memory
+from optuna_propulate.storages.link import can_connect
 from optuna_propulate.storages.process import WriterProcess
 from optuna_propulate.storages.rdb import parse_url
 
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from mpi4py import MPI
 
     from optuna_propulate.exchange.counters import Counters
+    from optuna_propulate.storages.handover import Handover
 
 N_COUNTERS = 64
 """How many studies one job can write through one storage."""
@@ -39,6 +42,8 @@ class Office:
         token: What the writer wants to be known.
         counters: Counts the trials of each study.
         process: The writer, if this process started it.
+        job: Tells the job from all others.
+        spill_folder: Where what cannot be written is kept.
     """
 
     def __init__(
@@ -47,8 +52,11 @@ class Office:
         token: str,
         counters: Counters,
         process: WriterProcess | None,
+        job: str,
+        spill_folder: Path,
     ) -> None:
         self.address, self.token, self.counters = address, token, counters
+        self.job, self.spill_folder = job, spill_folder
         self._pid = os.getpid()
         self._process = process
         self._reviving = threading.Lock()
@@ -105,7 +113,10 @@ def open_office(
     office = _offices.get(key)
     if office is None:
         process = WriterProcess(url, engine_kwargs, *options)
-        office = Office(process.addresses[0], process.token, LocalCounters(), process)
+        office = Office(
+            process.addresses[0], process.token, LocalCounters(), process,
+            process.job, process.spill_folder,
+        )  # fmt: skip
         _offices[key] = office
     return office
 
@@ -127,16 +138,31 @@ def _shared_office(
     beyond = len(set(nodes)) > 1
     started: list[WriterProcess] = []
 
-    def start() -> tuple[list[Any], str]:
+    def start() -> tuple[list[Any], str, str, Path]:
         options = refresh_interval, commit_timeout, retry
-        started.append(WriterProcess(url, engine_kwargs, *options, beyond=beyond))
-        return started[0].addresses, started[0].token
+        process = WriterProcess(url, engine_kwargs, *options, beyond=beyond)
+        started.append(process)
+        return process.addresses, process.token, process.job, process.spill_folder
 
-    addresses, token = job.from_root(start)
+    addresses, token, name, spill_folder = job.from_root(start)
     counters = SharedCounters(job.comm, N_COUNTERS)
     counters.free_at_exit()
     address = addresses[0 if nodes[job.rank] == nodes[0] else -1]
-    return Office(address, token, counters, started[0] if started else None)
+    process = started[0] if started else None
+    return Office(address, token, counters, process, name, spill_folder)
+
+
+def visited_office(handover: Handover) -> Office | None:
+    """Return the writer of the rank that this process is a copy of; ``None`` if it has ended."""
+    office = Office(
+        handover.address,
+        handover.token,
+        LocalCounters(),
+        None,
+        handover.job,
+        handover.spill_folder,
+    )
+    return office if can_connect(office.address, office.token) else None
 
 
 def _digest(url: str) -> int:

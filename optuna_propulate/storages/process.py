@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
+import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
 
+from optuna_propulate.storages.folder import hold
+from optuna_propulate.storages.folder import make_folder
+from optuna_propulate.storages.folder import remove
 from optuna_propulate.storages.protocol import error_of
 from optuna_propulate.storages.protocol import new_token
+from optuna_propulate.storages.rdb import working_folder
 
 
 if TYPE_CHECKING:
@@ -24,8 +28,6 @@ if TYPE_CHECKING:
 
 _logger = optuna.logging.get_logger("optuna." + __name__)
 
-_PREFIX = "optuna-propulate-"
-_LONGEST_FOLDER = 90  # bytes: macOS allows 103 for a socket, Linux 107
 _START = (  # not "-m", which would look for modules in the working folder first
     "import sys; sys.path[:] = sys.argv[1:]; "
     "from optuna_propulate.storages.writer import main; main()"
@@ -48,6 +50,8 @@ class WriterProcess:
     Attributes:
         addresses: Where it listens: a path, and host and port if other nodes connect.
         token: What a rank has to know.
+        job: Tells the job from all others; the same for a writer that is started again.
+        spill_folder: Where what the database does not take is kept.
 
     Raises:
         Exception: What opening the database raised there.
@@ -63,7 +67,10 @@ class WriterProcess:
         *,
         beyond: bool = False,
     ) -> None:
-        self.token = new_token()
+        self.token, self.job = new_token(), uuid.uuid4().hex
+        self.spill_folder = working_folder()
+        self._folder = Path(make_folder())
+        self._lock = hold(self._folder)
         self._settings: dict[str, Any] = {
             "url": url,
             "engine_kwargs": dict(engine_kwargs or {}),
@@ -72,12 +79,17 @@ class WriterProcess:
             "retry": retry,
             "port": 0 if beyond else None,
             "token": self.token,
-            "folder": _make_folder(),
+            "job": self.job,
+            "folder": str(self._folder),
+            "spill_folder": str(self.spill_folder),
+            "is_known": False,
+            "file": None,
         }
         try:
             self.addresses = self._start()
         except BaseException:
-            shutil.rmtree(self._settings["folder"], ignore_errors=True)
+            remove(self._folder)
+            os.close(self._lock)
             raise
 
     def revive(self) -> None:
@@ -89,15 +101,17 @@ class WriterProcess:
         if self._process.poll() is not None:
             _logger.warning("The process that writes to the database has ended; it is restarted.")
             self._settings["port"] = self.addresses[1][1] if len(self.addresses) > 1 else None
-            os.makedirs(self._settings["folder"], mode=0o700, exist_ok=True)
+            self._settings["is_known"] = True  # the database may be away just now
+            self._folder.mkdir(mode=0o700, exist_ok=True)
             self._start()
 
     def _start(self) -> list[Any]:
         first_line = json.dumps(self._settings).encode() + b"\n"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, *sys.path],
+            [sys.executable, "-c", _START, *_absolute(sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            cwd="/",  # the working folder may be deleted
             start_new_session=True,  # what interrupts the job must not interrupt what it has told
         )
         assert self._process.stdin is not None
@@ -118,6 +132,7 @@ class WriterProcess:
             raise error_of(kind, text)
         if said["note"]:
             _logger.warning(said["note"])
+        self._settings["file"] = said["file"]
         return list(said["addresses"])
 
     def let_go(self) -> None:
@@ -135,10 +150,7 @@ class WriterProcess:
         return True
 
 
-def _make_folder() -> str:
-    """Make a folder that nobody else may enter, with a path that a Unix socket can have."""
-    folder = tempfile.mkdtemp(prefix=_PREFIX)
-    if len(os.fsencode(folder)) > _LONGEST_FOLDER:
-        os.rmdir(folder)
-        folder = tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp")
-    return folder
+def _absolute(path: list[str]) -> list[str]:
+    """Return where modules are looked for, independent of the working folder."""
+    here = working_folder()
+    return [str(here / entry) for entry in path]

@@ -4,9 +4,12 @@ A frame is its length in four bytes, most significant first, and as many bytes o
 that is received is evaluated or unpickled. Messages are lists that begin with their kind::
 
     rank to writer
-        ["trials", sequence, study_id, base, counter, distributions, changes]   answered by "ack"
+        ["trials", sequence, study_id, base, counter, distributions, changes]   answered by "ack";
+                                          without a base, they are of trials that have rows
         ["call", sequence, method, arguments]                     answered by "result" or "error"
+        ["received", sequence]            answered by "result" at once: what came before is there
         ["numbers", study_id, numbers]                            answers "claim"
+        ["guest"]                         the sender is a child process of a rank
     writer to rank
         ["ack", sequence]                 what came with it is committed
         ["result", sequence, value]
@@ -17,7 +20,9 @@ that is received is evaluated or unpickled. Messages are lists that begin with t
         ["best", study_id, trial]         there is a better one, of whoever
         ["trouble", text]                 the database cannot be written, or can again
         ["spilled", path]                 where what the database does not take is kept
-        ["refused", text]                 what the database does not take, and never will
+        ["refused", study_id, number, text]    the trial that the database does not take, and
+                                          never will; without a number, all of the study
+        ["told", study_id, distributions, changes]    what a child process has told
 """
 
 from __future__ import annotations
@@ -64,6 +69,11 @@ def frame(message: list[Any]) -> bytes:
     if len(content) > LARGEST_FRAME:
         raise ValueError(f"A message of {len(content)} bytes is too large for the writer.")
     return _LENGTH.pack(len(content)) + content
+
+
+def content_of(content: bytes) -> list[Any]:
+    """Return the message that ``frame`` made a frame of."""
+    return list(json.loads(content[_LENGTH.size :]))
 
 
 class FrameReader:
@@ -177,6 +187,13 @@ class Change:
         while not packed[-1] and len(packed) > 5:
             packed.pop()
         return packed
+
+
+def unpack_change(packed: list[Any], distributions: list[str]) -> Change:
+    """Return the change that ``Change.pack`` made a list of, with distributions as JSON."""
+    change = Change(*packed)
+    change.params = [(name, value, distributions[place]) for name, value, place in change.params]
+    return change
 
 
 def utc(local: datetime | None) -> str | None:

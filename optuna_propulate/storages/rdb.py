@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -10,15 +13,23 @@ from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_propulate.storages.engine import engine_arguments
+from optuna_propulate.storages.engine import sqlite_file
 from optuna_propulate.storages.engine import with_driver
 
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+
+_N_TRIES, _PAUSE = 5, 0.3  # the pause in seconds
+_MADE_BY_OTHERS = ("already exist", "unique constraint", "duplicate")
+"""What databases say of a table, or of its version's row, that somebody else has just made."""
 
 _SECRETS = ("password", "passwd", "sslpassword")
 
@@ -52,10 +63,7 @@ def open_rdb(url: str, engine_kwargs: Mapping[str, Any] | None = None) -> RDBSto
     """
     parsed = with_driver(parse_url(url))
     try:
-        return RDBStorage(
-            parsed.render_as_string(hide_password=False),
-            engine_kwargs=engine_arguments(parsed, engine_kwargs),
-        )
+        return _opened_together(parsed, engine_arguments(parsed, engine_kwargs))
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error)
         secrets = [parsed.password, *(parsed.query.get(key) for key in _SECRETS)]
@@ -65,6 +73,41 @@ def open_rdb(url: str, engine_kwargs: Mapping[str, Any] | None = None) -> RDBSto
         raise StorageInternalError(
             f"The storage {shown(url)} cannot be opened: {reason}"
         ) from None
+
+
+def _opened_together(url: URL, arguments: dict[str, Any]) -> RDBStorage:
+    """Open a database, perhaps at the very moment when others do so, too, and make its tables."""
+    for _ in range(_N_TRIES):
+        try:
+            return RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=arguments)
+        except (OperationalError, ProgrammingError, IntegrityError) as error:
+            if not any(word in str(error).lower() for word in _MADE_BY_OTHERS):
+                raise
+            time.sleep(_PAUSE)
+    return RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=arguments)
+
+
+def absolute_url(url: str) -> str:
+    """Return a URL that means the same database whatever the working folder is.
+
+    Raises:
+        ValueError: If ``url`` cannot be parsed.
+    """
+    parsed = parse_url(url)
+    path = sqlite_file(parsed)
+    if path is None or path.is_absolute():
+        return url
+    prefix = "file:" if (parsed.database or "").startswith("file:") else ""
+    there = parsed.set(database=f"{prefix}{working_folder() / path}")
+    return there.render_as_string(hide_password=False)
+
+
+def working_folder() -> Path:
+    """Return the working folder, or the one for temporary files if it has been deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path(tempfile.gettempdir())
 
 
 def parse_url(url: str) -> URL:

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from optuna_propulate.storages.protocol import distribution_of
 from optuna_propulate.storages.protocol import local
 from optuna_propulate.storages.schema import MARK
+from optuna_propulate.storages.schema import OWNER
 from optuna_propulate.storages.schema import slices
 from optuna_propulate.storages.schema import table
 
@@ -119,16 +120,44 @@ def ids_of_numbers(
     return ids
 
 
-def first_distribution(connection: Connection, study_id: int, name: str) -> str | None:
-    """Return the distribution that a study has for a parameter already, as JSON."""
-    trials, params = table("TrialModel"), table("TrialParamModel")
+def last_numbered(connection: Connection, study_id: int, last_id: int, n: int) -> list[int]:
+    """Return the ids of the ``n`` trials with the highest numbers, ascending, up to an id."""
+    trials = table("TrialModel")
     query = (
-        sa.select(params.c.distribution_json)
-        .join(trials, trials.c.trial_id == params.c.trial_id)
-        .where(trials.c.study_id == study_id, params.c.param_name == name)
-        .limit(1)
+        sa.select(trials.c.trial_id)
+        .where(trials.c.study_id == study_id, trials.c.trial_id <= last_id)
+        .order_by(trials.c.number.desc())
+        .limit(n)
     )
-    return connection.scalar(query)
+    return list(connection.scalars(query))[::-1]
+
+
+def owners_of(connection: Connection, identities: Sequence[int]) -> dict[int, str | None]:
+    """Return who runs those of these trials that are not their job's alone, by id."""
+    attributes = table("TrialSystemAttributeModel")
+    owners: dict[int, str | None] = {}
+    for some in slices(identities):
+        query = sa.select(attributes.c.trial_id, attributes.c.value_json).where(
+            attributes.c.trial_id.in_(some), attributes.c.key == OWNER
+        )
+        rows = connection.execute(query)
+        owners.update((row.trial_id, json.loads(row.value_json)) for row in rows)
+    return owners
+
+
+def first_distributions(connection: Connection, study_id: int) -> dict[str, str]:
+    """Return the first distribution of each parameter of a study, as JSON, by name."""
+    trials, params = table("TrialModel"), table("TrialParamModel")
+    first = (
+        sa.select(sa.func.min(params.c.param_id))
+        .join(trials, trials.c.trial_id == params.c.trial_id)
+        .where(trials.c.study_id == study_id)
+        .group_by(params.c.param_name)
+    )
+    query = sa.select(params.c.param_name, params.c.distribution_json).where(
+        params.c.param_id.in_(first)
+    )
+    return {name: text for name, text in connection.execute(query)}
 
 
 def read_trials_after(
@@ -200,7 +229,7 @@ def _frozen(
             },
             distributions=distributions,
             user_attrs={key: json.loads(text) for key, text in user[identity]},
-            system_attrs={key: json.loads(text) for key, text in system[identity]},
+            system_attrs={key: json.loads(text) for key, text in system[identity] if key != OWNER},
             intermediate_values={
                 step: _loaded(value, kind) for step, value, kind in steps[identity]
             },

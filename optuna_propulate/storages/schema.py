@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 MARK = "propulate:writer"
 """The study's system attribute that says up to where its rows are known; see ``Ledger``."""
 
+OWNER = "propulate:owner"
+"""The system attribute of a trial that is not one job's alone: the job that runs it, or none."""
+
 _AT_ONCE = 500
 """How many ids are listed in one statement: SQLite allows 999 variables in old versions."""
 
@@ -133,11 +136,22 @@ class Writing:
         )
         return self._connection.execute(statement).rowcount == 1
 
+    def probe(self, study_id: int) -> None:
+        """Write something that changes nothing."""
+        rows = table("StudySystemAttributeModel")
+        this = rows.c.study_id == study_id, rows.c.key == MARK
+        self._connection.execute(rows.update().where(*this).values(key=MARK))
+
     def mark(self, study_id: int, value: dict[str, Any]) -> None:
         """Set the study's system attribute that tells a successor where this writer was."""
         columns = ["study_id", "key", "value_json"]
         rows = [(study_id, MARK, json.dumps(value))]
         self._write("StudySystemAttributeModel", columns, rows, new=False)
+
+    def own(self, identities: Sequence[int], job: str | None) -> None:
+        """Note who runs trials that were added, or may be taken up, by others than the job."""
+        text = json.dumps(job)
+        self.system_attributes([(identity, OWNER, text) for identity in identities], new=False)
 
     def fail(self, identities: Sequence[int], when: datetime) -> None:
         """Set trials to failed, whatever they were, as of a local time."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from datetime import datetime
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from optuna.trial import TrialState
 from optuna.trial import create_trial
 
 from optuna_propulate.storages.engine import connect_engine
+from optuna_propulate.storages.fitness import reason_of
 from optuna_propulate.storages.ledger import merged
 from optuna_propulate.storages.ledger import write_about
 from optuna_propulate.storages.protocol import Change
@@ -33,8 +33,10 @@ from optuna_propulate.storages.schema import Writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from optuna.trial import FrozenTrial
+    from sqlalchemy import Engine
 
 _logger = optuna.logging.get_logger("optuna." + __name__)
 
@@ -43,12 +45,17 @@ IMPORTED = "propulate:imported"
 
 
 class Spill:
-    """Holds a file that is opened when there is something to be written into it."""
+    """Holds a file that is opened when there is something to be written into it.
 
-    def __init__(self) -> None:
-        self._job = uuid.uuid4().hex
+    Args:
+        folder: Where the file lies.
+        job: Tells the job from all others; several processes of it may write to one file.
+    """
+
+    def __init__(self, folder: Path, job: str) -> None:
+        self._job = job
         self._descriptor: int | None = None
-        self.path = Path.cwd() / f"optuna-propulate-{self._job[:12]}.jsonl"
+        self.path = folder / f"optuna-propulate-{job[:12]}.jsonl"
 
     def add(self, study_name: str, changes: Iterable[Change]) -> None:
         """Write changes to the file, so that they outlive this process and the machine."""
@@ -79,6 +86,7 @@ def import_trials(path: str | os.PathLike[str], storage: str) -> int:
 
     Raises:
         KeyError: If a study is not in the database.
+        UnfitError: If the database does not take some of the trials; the others are there.
         ValueError: If a line is none of a spill file.
     """
     by_study: dict[tuple[str, str], list[Change]] = {}
@@ -92,38 +100,68 @@ def import_trials(path: str | os.PathLike[str], storage: str) -> int:
             by_study.setdefault((entry["study"], entry["job"]), []).append(change)
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"Line {number} of {path} is none of a spill file.") from None
-    return sum(
-        _import_into(name, job, merged(changes).values(), storage)
-        for (name, job), changes in by_study.items()
-    )
+    n_imported, unfit = 0, []
+    for (name, job), changes in by_study.items():
+        n, some = _import_into(name, job, merged(changes).values(), storage)
+        n_imported += n
+        unfit += some
+    if unfit:
+        raise UnfitError(n_imported, unfit)
+    return n_imported
 
 
-def _import_into(name: str, job: str, changes: Iterable[Change], url: str) -> int:
+class UnfitError(ValueError):
+    """Some trials of a file are not fit for the database; all others were put in.
+
+    Args:
+        n_imported: How many were put in.
+        unfit: What is wrong with each of the others.
+    """
+
+    def __init__(self, n_imported: int, unfit: Sequence[str]) -> None:
+        super().__init__(
+            f"{n_imported} trials were put into the database; not fit for it: {'; '.join(unfit)}"
+        )
+
+
+def _import_into(
+    name: str, job: str, changes: Iterable[Change], url: str
+) -> tuple[int, list[str]]:
     rdb = open_rdb(url)
     study = optuna.load_study(study_name=name, storage=rdb)
     imported = {trial.system_attrs.get(IMPORTED) for trial in study.get_trials(deepcopy=False)}
     engine = connect_engine(url, None, writing=True)
-    n_imported = 0
+    n_imported, unfit = 0, []
     for change in changes:
-        with engine.begin() as connection:
-            ids = ids_of_numbers(connection, study._study_id, [change.number])
-            identity = change.identity or ids.get(change.number)
-            there = next(read_trials(connection, [identity]), None) if identity else None
-            if there is not None and _is_same(there, change):
-                if not _tells_more(change, there):
-                    continue
-                writing = Writing(connection)
-                row = (change.state, change.start, change.complete, there._trial_id)
-                writing.update_trials([row], also_failed=True)
-                write_about(writing, [(there._trial_id, change)], is_new=False)
-                n_imported += 1
-                continue
-        key = f"{job}:{change.number}"
-        if key not in imported and change.state != "RUNNING":
-            study.add_trial(_as_trial(change, key))
-            n_imported += 1
+        try:
+            n_imported += _import_one(study, engine, f"{job}:{change.number}", imported, change)
+        except Exception as error:
+            with engine.connect():  # fails if the database is away: then no trial is to blame
+                unfit.append(f"trial {change.number} of study {name!r}: {reason_of(error)}")
     engine.dispose()
-    return n_imported
+    return n_imported, unfit
+
+
+def _import_one(
+    study: optuna.Study, engine: Engine, key: str, imported: set[Any], change: Change
+) -> bool:
+    """Put one trial into the database; return whether it was not there as it is."""
+    with engine.begin() as connection:
+        ids = ids_of_numbers(connection, study._study_id, [change.number])
+        identity = change.identity or ids.get(change.number)
+        there = next(read_trials(connection, [identity]), None) if identity else None
+        if there is not None and _is_same(there, change):
+            if not _tells_more(change, there):
+                return False
+            writing = Writing(connection)
+            row = (change.state, change.start, change.complete, there._trial_id)
+            writing.update_trials([row], also_failed=True)
+            write_about(writing, [(there._trial_id, change)], is_new=False)
+            return True
+    if key in imported or change.state == "RUNNING":
+        return False
+    study.add_trial(_as_trial(change, key))
+    return True
 
 
 def _tells_more(change: Change, there: FrozenTrial) -> bool:

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 from optuna.study import StudyDirection
 
 from optuna_propulate.storages.live import copy_trial
+from optuna_propulate.storages.waiting import WaitingTrials
 
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
@@ -28,19 +31,36 @@ class StudyView:
         study_id: The study's id.
         place: Its place among the studies that this process knows.
         directions: Its directions.
+
+    Attributes:
+        name: Its name, once trials are added.
+        base: The number of the job's first trial; ``None`` before the job adds trials.
+        counter: The counter of its trials.
+        distributions: The distribution of each parameter, as far as this process has seen it.
+        attributes: When the attributes of a kind were read, and what they were.
+        waiting: The trials that anybody may take up.
+        best: The best trial.
+        cache: The trials of others; ``None`` before somebody asks for them.
     """
 
     def __init__(self, study_id: int, place: int, directions: list[StudyDirection]) -> None:
-        self.study_id, self.directions = study_id, directions
-        self.has_begun = False
-        self.first_number, self.counter = 0, 0
+        self.study_id, self.place, self.directions = study_id, place, directions
+        self.name = ""
+        self.base: int | None = None
+        self.counter = 0
         self.distributions: dict[str, BaseDistribution] = {}
-        self.waiting: dict[int, int] = {}
+        self.attributes: dict[str, tuple[float, dict[str, Any]]] = {}
+        self.waiting = WaitingTrials()
         self.best: FrozenTrial | None = None
         self.cache: TrialCache | None = None
         self._first_alias = ALIASES + place * _NUMBERS
         self._own = bytearray()  # a bit a trial, as a job may run millions
         self._sign = -1.0 if directions[0] == StudyDirection.MAXIMIZE else 1.0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether this process may add trials."""
+        return self.base is not None
 
     def alias(self, number: int) -> int:
         """Return the id by which this process knows a trial that it has started."""

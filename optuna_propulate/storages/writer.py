@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -18,22 +19,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_propulate.storages.database import Database
 from optuna_propulate.storages.database import RefusedError
+from optuna_propulate.storages.fitness import reason_of
+from optuna_propulate.storages.folder import hold
+from optuna_propulate.storages.folder import remove
+from optuna_propulate.storages.lease import TakenError
+from optuna_propulate.storages.lease import UndecidedError
 from optuna_propulate.storages.protocol import NONCE_BYTES
 from optuna_propulate.storages.protocol import Change
 from optuna_propulate.storages.protocol import FrameReader
 from optuna_propulate.storages.protocol import frame
 from optuna_propulate.storages.protocol import is_proof
 from optuna_propulate.storages.protocol import keep_alive
+from optuna_propulate.storages.protocol import unpack_change
 from optuna_propulate.storages.spill import Spill
-from optuna_propulate.storages.tenure import TakenError
 
 
 _LONGEST_RETRY = 5.0  # in seconds, between two tries to reach the database
+_LONGEST_SLEEP = 1.0  # in seconds: other jobs, and strangers that say nothing, are looked at then
+_UNDECIDED_PAUSE = 0.2  # in seconds, before it is looked again whether another job is alive
 _PROOF_BYTES = 32
+_PROOF_TIMEOUT = 10.0  # in seconds, in which whoever connects has to prove that it is a rank
+_MOST_STRANGERS = 128  # who connect and have not done so
+
+_AWAY = (SQLAlchemyError, StorageInternalError, TakenError, UndecidedError)
+"""What is raised where the database cannot be written just now."""
 
 
 class Client:
@@ -41,7 +55,9 @@ class Client:
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
+        self.since = time.monotonic()
         self.is_trusted = False
+        self.is_guest = False
         self.studies: set[int] = set()  # in which it has begun to add trials
         self.nonce = os.urandom(NONCE_BYTES)
         self.outgoing = bytearray(self.nonce)
@@ -93,14 +109,15 @@ class Told:
     Args:
         client: The rank.
         sequence: The number of the message.
-        study: The study's id, the number of the job's first trial in it, and its counter.
+        study: The study's id, the number of the job's first trial in it or ``None``, and its
+            counter.
         changes: The changes.
         is_spilled: Whether they are kept in a file.
     """
 
     client: Client
     sequence: int
-    study: tuple[int, int, int]
+    study: tuple[int, int | None, int]
     changes: list[Change]
     is_spilled: bool = False
 
@@ -115,6 +132,7 @@ class Writer:
         refresh_interval: How often it looks for what others have added, in seconds.
         commit_timeout: For how long it only tries again, before it writes to a file, in seconds.
         lifeline: A file descriptor that ends when rank 0's process does.
+        spill: Where what the database does not take is kept.
     """
 
     def __init__(
@@ -125,6 +143,7 @@ class Writer:
         refresh_interval: float,
         commit_timeout: float,
         lifeline: int,
+        spill: Spill,
     ) -> None:
         self._database = database
         self._token = token
@@ -137,7 +156,10 @@ class Writer:
         self._polled = time.monotonic()
         self._pause = self._since = self._retry_at = 0.0
         self._commit_timeout = commit_timeout
-        self._spill = Spill()
+        self._spill = spill
+        self._undecided: list[tuple[Client, list[Any]]] = []
+        self._listeners = listeners
+        self._is_full = False  # whether there are no descriptors for more connections
         for listener in listeners:
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ, listener)
@@ -146,8 +168,8 @@ class Writer:
     def run(self) -> None:
         """Serve until every rank and the process that started this one have gone."""
         while self._is_wanted():
-            calls = []
-            for key, events in self._selector.select(self._timeout()):
+            calls, self._undecided = self._undecided, []
+            for key, events in self._selector.select(self._timeout(calls)):
                 if key.data is None:
                     self._selector.unregister(key.fd)
                     self._lifeline = None
@@ -155,12 +177,14 @@ class Writer:
                     calls += self._serve(key.data, events)
                 else:
                     self._admit(key.data)
+            self._send_all()  # what was said while reading need not wait for the database
             self._write()
             for client, message in calls:
                 self._answer(client, message)
             self._poll()
+            self._dismiss_strangers()
             self._send_all()
-        with suppress(DBAPIError, TakenError):
+        with suppress(*_AWAY):
             self._database.poll()  # numbers claimed last may still wait for their trials
 
     def _is_wanted(self) -> bool:
@@ -168,23 +192,50 @@ class Writer:
             return True
         return any(client.is_trusted for client in self._clients.values())
 
-    def _timeout(self) -> float:
+    def _timeout(self, undecided: list[Any]) -> float:
         now = time.monotonic()
-        waits = [self._polled + self._refresh_interval - now]
+        waits = [self._polled + self._refresh_interval - now, _LONGEST_SLEEP]
         if self._told:
             waits.append(self._retry_at - now)
+        if undecided:
+            waits.append(_UNDECIDED_PAUSE)
         return max(0.0, min(waits))
 
     def _admit(self, listener: socket.socket) -> None:
         try:
             connection, _ = listener.accept()
-        except OSError:  # it has gone again, or there are too many
+        except BlockingIOError:  # it has gone again
+            return
+        except OSError:  # there are too many
+            self._listen_again(later=True)
             return
         if connection.family != socket.AF_UNIX:
             keep_alive(connection)
         client = Client(connection)
         self._clients[connection.fileno()] = client
         self._selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, client)
+        strangers = [client for client in self._clients.values() if not client.is_trusted]
+        if len(strangers) > _MOST_STRANGERS:
+            self._dismiss(min(strangers, key=lambda stranger: stranger.since))
+
+    def _dismiss_strangers(self) -> None:
+        """End connections that have not proved in time that they are a rank's."""
+        latest = time.monotonic() - _PROOF_TIMEOUT
+        for client in list(self._clients.values()):
+            if not client.is_trusted and client.since < latest:
+                self._dismiss(client)
+        self._listen_again(later=False)
+
+    def _listen_again(self, *, later: bool) -> None:
+        """Listen again, or only after a pause, as there are no descriptors for more."""
+        if later == self._is_full:
+            return
+        self._is_full = later
+        for listener in self._listeners:
+            if later:
+                self._selector.unregister(listener)
+            else:
+                self._selector.register(listener, selectors.EVENT_READ, listener)
 
     def _serve(self, client: Client, events: int) -> list[tuple[Client, list[Any]]]:
         """Send to a rank and hear it; return what it calls for."""
@@ -196,22 +247,38 @@ class Writer:
                 for message in client.receive(self._token):
                     kind = message[0]
                     if kind == "trials":
-                        _, sequence, study_id, base, counter, distributions, packed = message
-                        changes = [_change(one, distributions) for one in packed]
-                        study = (study_id, base, counter)
-                        client.studies.add(study_id)
-                        self._told.append(Told(client, sequence, study, changes))
+                        self._hear(client, message)
                     elif kind == "numbers":
                         self._database.claimed(message[1], message[2])
-                    else:
+                    elif kind == "received":
+                        client.send(["result", message[1], None])
+                    elif kind == "guest":
+                        client.is_guest = True
+                    elif kind == "call":
                         calls.append((client, message))
+                    else:
+                        raise ConnectionError("The other side does not speak this protocol.")
         except BlockingIOError:
             pass
-        except OSError:  # it has gone; what it told stays told
+        except (OSError, ValueError, TypeError, LookupError):  # it has gone, or tells no sense
             self._dismiss(client)
         return calls
 
+    def _hear(self, client: Client, message: list[Any]) -> None:
+        """Keep what a rank tells of trials; what a child process tells goes to the ranks, too."""
+        _, sequence, study_id, base, counter, distributions, packed = message
+        changes = [unpack_change(one, distributions) for one in packed]
+        self._told.append(Told(client, sequence, (study_id, base, counter), changes))
+        if client.is_guest:
+            for other in self._clients.values():
+                if other.is_trusted and other is not client:
+                    other.send(["told", study_id, distributions, packed])
+        elif base is not None:
+            client.studies.add(study_id)
+
     def _dismiss(self, client: Client) -> None:
+        if client.connection.fileno() < 0:
+            return  # it was dismissed before
         self._selector.unregister(client.connection)
         del self._clients[client.connection.fileno()]
         client.connection.close()
@@ -239,22 +306,35 @@ class Writer:
         """Write what was told, in one transaction for each study, and acknowledge it."""
         if not self._told or time.monotonic() < self._retry_at:
             return
-        by_study: dict[tuple[int, int, int], list[Told]] = {}
+        by_study: dict[tuple[int, int | None, int], list[Told]] = {}
         for told in self._told:
             by_study.setdefault(told.study, []).append(told)
         try:
             for study, messages in by_study.items():
                 changes = [change for told in messages for change in told.changes]
-                self._broadcast(self._database.write(*study, changes))
+                news, unfit = self._database.write(*study, changes)
+                self._keep_unfit(study[0], [change for change, _ in unfit])
+                self._broadcast(news)
                 for told in messages:
                     told.client.send(["ack", told.sequence])
                 self._told = [told for told in self._told if told.study != study]
-        except (DBAPIError, TakenError) as error:
+        except Exception as error:  # whatever it is, what was told is kept, and tried again
             self._put_off(error)
             return
         if self._pause:
             self._broadcast([["trouble", ""]])
         self._pause = self._since = 0.0
+
+    def _keep_unfit(self, study_id: int, changes: list[Change]) -> None:
+        """Write trials that the database will never take to a file."""
+        if changes:
+            try:
+                self._spill.add(self._database.name_of(study_id), changes)
+            except OSError as failure:
+                reason = f"a trial is not fit to be written, nor can {self._spill.path}: {failure}"
+                self._broadcast([["trouble", reason]])
+                return
+            self._broadcast([["spilled", str(self._spill.path)]])
 
     def _spill_told(self) -> None:
         """Write what the database does not take to a file; it is tried all the same."""
@@ -268,7 +348,7 @@ class Writer:
     def _put_off(self, error: Exception) -> None:
         now = time.monotonic()
         self._since = self._since or now
-        reason = str(getattr(error, "orig", None) or error)
+        reason = reason_of(error)
         if not self._pause:
             self._broadcast([["trouble", reason]])
         self._pause = min(max(2 * self._pause, 0.1), _LONGEST_RETRY)
@@ -287,6 +367,9 @@ class Writer:
         _, sequence, method, arguments = message
         try:
             value, news = self._database.call(method, arguments)
+        except UndecidedError:
+            self._undecided.append((client, message))
+            return
         except RefusedError as refusal:
             client.send(["error", sequence, refusal.kind, str(refusal)])
             return
@@ -296,18 +379,14 @@ class Writer:
         self._broadcast(news)
 
     def _poll(self) -> None:
-        """Look for what others have added to the studies being written."""
+        """Look for what others have added to the studies being written, and show that it lives."""
+        with suppress(*_AWAY):
+            self._database.beat()
         if time.monotonic() < self._polled + self._refresh_interval or self._told:
             return
-        with suppress(DBAPIError, TakenError):  # the next transaction says so
+        with suppress(*_AWAY):  # the next transaction says so
             self._broadcast(self._database.poll())
         self._polled = time.monotonic()
-
-
-def _change(packed: list[Any], distributions: list[str]) -> Change:
-    change = Change(*packed)
-    change.params = [(name, value, distributions[place]) for name, value, place in change.params]
-    return change
 
 
 def listen(folder: Path, port: int | None) -> tuple[list[socket.socket], list[Any]]:
@@ -334,24 +413,42 @@ def main() -> None:
     """Read the settings from the standard input, say where it listens, and serve."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    _allow_many_connections()
     settings = json.loads(sys.stdin.readline())
     folder = Path(settings["folder"])
+    lock = hold(folder)
     try:
-        database = Database(settings["url"], settings["engine_kwargs"], settings["retry"])
+        database = Database(
+            settings["url"],
+            settings["engine_kwargs"],
+            settings["retry"],
+            settings["job"],
+            is_known=settings["is_known"],
+            file=settings["file"] and tuple(settings["file"]),
+        )
         listeners, addresses = listen(folder, settings["port"])
     except Exception as error:  # whatever it is, it is raised in the process that waits for it
         _say({"error": [type(error).__name__, str(error)]})
         return
-    _say({"addresses": addresses, "note": database.note})
+    _say({"addresses": addresses, "note": database.note, "file": database.file})
     os.close(1)
     try:
         refresh, commit = settings["refresh_interval"], settings["commit_timeout"]
         token, lifeline = settings["token"], sys.stdin.fileno()
-        Writer(database, listeners, token, refresh, commit, lifeline).run()
+        spill = Spill(Path(settings["spill_folder"]), settings["job"])
+        Writer(database, listeners, token, refresh, commit, lifeline, spill).run()
     finally:
-        (folder / "writer").unlink(missing_ok=True)
-        folder.rmdir()
+        remove(folder)
+        os.close(lock)
         database.close()
+
+
+def _allow_many_connections() -> None:
+    """Let this process have as many descriptors as the system allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _say(answer: dict[str, Any]) -> None:

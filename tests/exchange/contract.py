@@ -80,7 +80,7 @@ class Listener:
         for message in self.exchange.receive():
             if isinstance(message, News):
                 self.added += [one.number for one in message.added]
-                self.removed += [number for _, _, number, _ in message.removed]
+                self.removed += [number for *_, number, _ in message.removed]
             else:
                 self.arrived += [one.number for one in message.individuals]
                 if not message.told:

@@ -161,5 +161,5 @@ def _total(here: list[View], name: str) -> int:
 
 
 def _key(values: list[Any]) -> RankKey:
-    violation, loss, number, worker = values
-    return (violation, loss, number, worker)
+    violation, last_step, loss, number, worker = values
+    return (violation, last_step, loss, number, worker)

@@ -75,6 +75,7 @@ def reversed_genes(individual: Individual) -> Individual:
         worker=individual.worker,
         generation=individual.generation,
         violation=individual.violation,
+        last_step=individual.last_step,
         lineage=individual.lineage,
     )
 

@@ -50,7 +50,7 @@ def _seen(storage: BaseStorage, *, alike: bool) -> dict[str, Any]:
         trials = sorted(storage.get_all_trials(study._study_id))  # RDBStorage goes by id
         assert [trial.number for trial in trials] == list(range(len(trials)))
         shown = [_shown(trial, alike=alike) for trial in trials]
-        # The mark of the writer is shown to other clients only.
+        # The marks of the writer are shown to other clients only.
         seen[study.study_name] = (
             study.directions,
             study.user_attrs,
@@ -66,7 +66,8 @@ def _shown(trial: FrozenTrial, *, alike: bool) -> str:
     steps = {step: float(value) + 0.0 for step, value in trial.intermediate_values.items()}
     facts: list[Any] = [
         trial.state, values, list(trial.params.items()), trial.distributions,
-        sorted(trial.user_attrs.items()), sorted(trial.system_attrs.items()),
+        sorted(trial.user_attrs.items()),
+        sorted((k, v) for k, v in trial.system_attrs.items() if k != "propulate:owner"),
         sorted(steps.items()),
         trial.datetime_start is None, trial.datetime_complete is None,
     ]  # fmt: skip

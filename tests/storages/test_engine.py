@@ -177,8 +177,18 @@ def test_the_users_arguments_are_kept_and_come_first() -> None:
     assert given == {"echo": False, "connect_args": {"check_same_thread": False}}
     own = {"connect_args": {"timeout": 1.0}}
     assert engine_arguments(sqlite, own) == own
-    assert engine_arguments(mysql, {"pool_size": 1}) == {"pool_size": 1, "pool_pre_ping": True}
-    assert engine_arguments(mysql, {"pool_pre_ping": False}) == {"pool_pre_ping": False}
+    soon = {"connect_args": {"connect_timeout": 10}}
+    assert engine_arguments(mysql, {"pool_size": 1}) == {
+        "pool_size": 1, "pool_pre_ping": True, **soon,
+    }  # fmt: skip
+    assert engine_arguments(mysql, {"pool_pre_ping": False}) == {"pool_pre_ping": False, **soon}
+    late = {"connect_args": {"connect_timeout": 60}}
+    assert engine_arguments(mysql, late) == {"pool_pre_ping": True, **late}
+
+
+def test_prepared_statements_are_off_behind_which_a_pooler_may_stand() -> None:
+    arguments = engine_arguments(make_url("postgresql+psycopg://host/x"), None)
+    assert arguments["connect_args"]["prepare_threshold"] is None
 
 
 def test_a_writing_transaction_locks_sqlite_when_it_begins(tmp_path: Path) -> None:

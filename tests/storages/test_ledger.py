@@ -41,10 +41,10 @@ class Books:
         with self.engine.begin() as connection:
             self.ledger = Ledger(connection, self.study_id)
 
-    def write(self, *changes: Change, carefully: bool = False) -> Outcome:
+    def write(self, *changes: Change) -> Outcome:
         with self.engine.begin() as connection:
             assert Writing(connection).lock_study(self.study_id)
-            return self.ledger.write(connection, changes, carefully=carefully)
+            return self.ledger.write(connection, changes)
 
     def settle(self, *numbers: int) -> Outcome:
         self.ledger.numbering.claimed(numbers)
@@ -69,13 +69,6 @@ class Books:
 @pytest.fixture
 def books(tmp_path: Path) -> Iterator[Books]:
     books = Books(f"sqlite:///{tmp_path}/study.db")
-    yield books
-    books.engine.dispose()
-
-
-@pytest.fixture
-def books_on_postgresql(postgresql: str) -> Iterator[Books]:
-    books = Books(postgresql.replace("postgresql:", "postgresql+psycopg:"))
     yield books
     books.engine.dispose()
 
@@ -173,23 +166,13 @@ def test_what_has_ended_is_not_changed_any_more(books: Books) -> None:
     assert trial.datetime_start is not None
 
 
-def test_only_the_trial_that_the_database_refuses_fails(books_on_postgresql: Books) -> None:
-    books = books_on_postgresql
-    books.write(change(3, "RUNNING"))
-    steps = [(2**40, 1.0)]  # not new: its row is there already
-    outcome = books.write(change(2), change(3, steps=steps), change(1), carefully=True)
-    assert list(outcome.refused) == [3]
-    assert "out of range" in outcome.refused[3]
-    states = [books.trial(number).state for number in (1, 2, 3)]
-    assert states == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.FAIL]
-    assert books.trial(2).params == {"x": 0.25}
-    assert books.trial(3).intermediate_values == {}
-
-
 def test_a_trial_that_the_database_refuses_is_reported_and_fails_alone(
-    postgresql: str, caplog: pytest.LogCaptureFixture
+    postgresql: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    optuna.logging.enable_propagation()
+    monkeypatch.chdir(tmp_path)  # where what cannot be written is kept
     storage = BatchedRDBStorage(postgresql)
     study = optuna.create_study(storage=storage, study_name="s")
     trials = [study.ask() for _ in range(3)]
@@ -199,7 +182,6 @@ def test_a_trial_that_the_database_refuses_is_reported_and_fails_alone(
     storage.flush()
     study.tell(study.ask(), 1.0)
     storage.close()
-    optuna.logging.disable_propagation()
     reported = [r.message for r in caplog.records if "does not take trial 1" in r.message]
     assert len(reported) == 1
     assert "too long" in reported[0]

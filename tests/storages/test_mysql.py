@@ -1,4 +1,4 @@
-"""MariaDB, where the machine has a server: CI does not install one."""
+"""MariaDB, where the machine has a server: `tox run -e chaos` names it otherwise."""
 
 from __future__ import annotations
 
