@@ -98,7 +98,7 @@ def absolute_url(url: str) -> str:
     if path is None or path.is_absolute():
         return url
     prefix = "file:" if (parsed.database or "").startswith("file:") else ""
-    there = parsed.set(database=f"{prefix}{working_folder() / path}")
+    there = parsed.set(database=f"{prefix}{(working_folder() / path).resolve()}")
     return there.render_as_string(hide_password=False)
 
 

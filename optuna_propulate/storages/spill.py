@@ -60,6 +60,7 @@ class Spill:
     def add(self, study_name: str, changes: Iterable[Change]) -> None:
         """Write changes to the file, so that they outlive this process and the machine."""
         if self._descriptor is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)  # it may have been deleted
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         lines = [
             json.dumps({"study": study_name, "job": self._job, "trial": change.pack()})
