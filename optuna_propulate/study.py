@@ -34,7 +34,6 @@ from optuna_propulate.storages.engine import is_in_memory
 from optuna_propulate.storages.rdb import open_rdb
 from optuna_propulate.storages.rdb import parse_url
 from optuna_propulate.storages.rdb import shown
-from optuna_propulate.trials import has_no_trials
 from optuna_propulate.trials import n_trials_of
 
 
@@ -316,7 +315,7 @@ def _open_study(
     job.from_root(lambda: _log_start(study, shared, job.size))
     if isinstance(sampler, PropulateSampler):
         share = job.share_from_root(
-            lambda: [[]] * job.size if has_no_trials(study) else sampler.deal_out(study)
+            lambda: sampler.deal_out(study) if n_trials_of(study) else [[]] * job.size
         )
         job.attempt(lambda: sampler.resume(study, share))
     return study
@@ -346,9 +345,7 @@ def _log_start(study: IslandStudy, storage: str | BaseStorage | None, n_ranks: i
     if storage is not None and not isinstance(storage, str):
         where = repr(opened) if isinstance(opened, BatchedRDBStorage) else type(opened).__name__
     n_trials = n_trials_of(study)
-    age = "new" if n_trials == 0 else "resumed"
-    if n_trials:
-        age += f" with {n_trials} trials"
+    age = f"resumed with {n_trials} trials" if n_trials else "new"
     parts = [f"{n_ranks} rank{'s' * (n_ranks != 1)}"]
     if isinstance(study.sampler, PropulateSampler):
         n_islands = study.sampler.n_islands

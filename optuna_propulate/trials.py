@@ -312,16 +312,10 @@ def read_trials(study: Study) -> list[FrozenTrial]:
     return all_trials(study) if read is None else list(read(study_id(study)))
 
 
-def has_no_trials(study: Study) -> bool:
-    """Tell whether the study is empty, without reading trials where the storage can count them."""
-    n_trials = n_trials_of(study)
-    return not all_trials(study) if n_trials is None else n_trials == 0
-
-
-def n_trials_of(study: Study) -> int | None:
-    """Return how many trials the study has; ``None`` where the storage cannot count them."""
+def n_trials_of(study: Study) -> int:
+    """Return how many trials the study has; reads them only where the storage cannot count."""
     count = getattr(storage_of(study), "count_trials", None)
-    return None if count is None else int(count(study_id(study)))
+    return len(all_trials(study)) if count is None else int(count(study_id(study)))
 
 
 def found(study: Study, number: int) -> FrozenTrial | None:

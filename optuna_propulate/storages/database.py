@@ -441,22 +441,23 @@ class Database:
             TakenError: If another job adds trials to it.
             UndecidedError: If that is not known yet.
         """
-        try:
-            self._lock(connection, study_id, is_added_to=False)
-        except OperationalError:
-            self._contenders.setdefault(study_id, Contender()).wait()
-            raise
-        mark = reading.read_mark(connection, study_id)
-        if mark is None or mark.get("study_id") != study_id:  # or copied from another study
-            return None, None
-        if mark.get("job") == self._job:
-            return mark["base"], mark["place"]
         contender = self._contenders.pop(study_id, None) or Contender()
         try:
+            self._lock(connection, study_id, is_added_to=False)
+            mark = reading.read_mark(connection, study_id)
+            if mark is None or mark.get("study_id") != study_id:  # or copied from another study
+                return None, None
+            if mark.get("job") == self._job:
+                return mark["base"], mark["place"]
             contender.judge(mark)
         except UndecidedError:
             self._contenders[study_id] = contender
             raise
+        except OperationalError as error:
+            if not contender.is_patient:
+                raise
+            self._contenders[study_id] = contender
+            raise UndecidedError from error
         return None, None
 
     def _note_best(self, study_id: int) -> None:

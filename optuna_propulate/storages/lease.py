@@ -45,10 +45,10 @@ class Contender:
         self._first: object = None
         self._beat: object = None
 
-    def wait(self) -> None:
-        """Raise ``UndecidedError`` for a while: the study is locked, so nobody reads its mark."""
-        if time.monotonic() - self._begun < EXPIRES_AFTER:
-            raise UndecidedError
+    @property
+    def is_patient(self) -> bool:
+        """Whether to try again: somebody has locked the study, so that nobody reads its mark."""
+        return time.monotonic() - self._begun < EXPIRES_AFTER
 
     def judge(self, mark: Mapping[str, Any] | None) -> None:
         """Return if the study may be taken over.

@@ -418,14 +418,9 @@ class RankView:
         if not told:
             return None
         try:
-            spill = Spill(self._office.spill_folder, self._office.job)
-            for name, changes in told.items():
-                spill.add(name, changes)
+            return _spilled(self._office.spill_folder, self._office.job, told)
         except OSError:  # e.g. a folder of another machine
-            spill = Spill(Path(tempfile.gettempdir()), self._office.job)
-            for name, changes in told.items():
-                spill.add(name, changes)
-        return spill.path
+            return _spilled(Path(tempfile.gettempdir()), self._office.job, told)
 
     def close(self) -> None:
         """Commit what is left, and leave the writer."""
@@ -600,3 +595,11 @@ class RankView:
             if live is not None and not live.trial.state.is_finished():
                 live.hear(change)
                 self._outbox.note(study, live)
+
+
+def _spilled(folder: Path, job: str, told: Mapping[str, list[Change]]) -> Path:
+    """Write changes, by the name of their study, to a file in a folder; return its path."""
+    spill = Spill(folder, job)
+    for name, changes in told.items():
+        spill.add(name, changes)
+    return spill.path

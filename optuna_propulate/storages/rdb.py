@@ -88,14 +88,14 @@ def _opened_together(url: URL, arguments: dict[str, Any]) -> RDBStorage:
 
 
 def absolute_url(url: str) -> str:
-    """Return a URL that means the same database whatever the working folder is.
+    """Return a URL that means the same database whatever becomes of the working folder.
 
     Raises:
         ValueError: If ``url`` cannot be parsed.
     """
     parsed = parse_url(url)
     path = sqlite_file(parsed)
-    if path is None or path.is_absolute():
+    if path is None or (path.is_absolute() and ".." not in path.parts):
         return url
     prefix = "file:" if (parsed.database or "").startswith("file:") else ""
     there = parsed.set(database=f"{prefix}{(working_folder() / path).resolve()}")

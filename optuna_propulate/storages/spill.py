@@ -173,13 +173,28 @@ def _tells_more(change: Change, there: FrozenTrial) -> bool:
 
 
 def _is_same(there: FrozenTrial, change: Change) -> bool:
-    """Tell whether a row is the trial's: another's would have started at another time."""
+    """Tell whether a row is the trial's: another's would have started at another time.
+
+    MySQL keeps whole seconds, in which another job's trial of that number may have started: then
+    its parameters, or its values, are others.
+    """
     start = _local(change.start)
     if start is None or there.datetime_start is None:
         return change.identity is not None
-    if there.datetime_start.microsecond == 0:  # MySQL keeps seconds
-        return abs(there.datetime_start - start) < timedelta(seconds=1)
-    return there.datetime_start == start
+    if there.datetime_start.microsecond != 0:
+        return there.datetime_start == start
+    return abs(there.datetime_start - start) < timedelta(seconds=1) and _agrees(there, change)
+
+
+def _agrees(there: FrozenTrial, change: Change) -> bool:
+    """Tell whether a row and a trial have the same in what is never changed once it is told."""
+    if there.values and change.values and list(there.values) != list(change.values):
+        return False
+    return all(
+        there.distributions[name].to_internal_repr(there.params[name]) == value
+        for name, value, _ in change.params
+        if name in there.params
+    )
 
 
 def _as_trial(change: Change, key: str) -> FrozenTrial:

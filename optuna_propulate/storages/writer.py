@@ -61,6 +61,7 @@ class Client:
         self.studies: set[int] = set()  # in which it has begun to add trials
         self.nonce = os.urandom(NONCE_BYTES)
         self.outgoing = bytearray(self.nonce)
+        self.is_full = True  # whether it is watched until it takes more
         self._frames = FrameReader()
         self._proof = b""
         connection.setblocking(False)
@@ -287,8 +288,11 @@ class Writer:
 
     def _send_all(self) -> None:
         for client in self._clients.values():
+            if not client.outgoing and not client.is_full:
+                continue
             client.flush()
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.outgoing else 0)
+            client.is_full = bool(client.outgoing)
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.is_full else 0)
             self._selector.modify(client.connection, events, client)
 
     def _broadcast(self, messages: list[list[Any]]) -> None:

@@ -21,6 +21,8 @@ SEARCH = """
 import json, os, signal, sys, threading, time
 import optuna, optuna_propulate
 
+INT = signal.getsignal(signal.SIGINT)  # ignored below a shell's "&"
+
 def strike_later(number, seconds):
     threading.Timer(seconds, os.kill, (os.getpid(), number)).start()
 
@@ -42,7 +44,7 @@ def search(rank, objective, number, name):
         status = end.code
     after = [signal.getsignal(n) is h for n, h in (
         (signal.SIGTERM, signal.SIG_DFL), (signal.SIGUSR1, signal.SIG_DFL),
-        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGINT, INT),
     )]
     return [name, status, after]
 

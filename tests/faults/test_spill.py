@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import datetime
+from datetime import timezone
 from typing import TYPE_CHECKING
 
 import optuna
 import pytest
 from optuna.trial import TrialState
+from optuna.trial import create_trial
 
+from optuna_propulate.storages.protocol import Change
+from optuna_propulate.storages.protocol import local
+from optuna_propulate.storages.spill import Spill
 from optuna_propulate.storages.spill import import_trials
 
 
@@ -83,3 +89,28 @@ def test_what_is_no_spill_file_is_refused(tmp_path: Path) -> None:
     path.write_text('{"study": "s"}\n')
     with pytest.raises(ValueError, match="Line 1 of"):
         import_trials(path, f"sqlite:///{tmp_path}/study.db")
+
+
+def test_a_trial_of_another_job_in_the_same_second_is_another(
+    database: str, tmp_path: Path
+) -> None:
+    second = datetime(2026, 1, 1, 12, tzinfo=timezone.utc).replace(tzinfo=None)
+    study = optuna.create_study(storage=database, study_name="s")
+    distribution = optuna.distributions.FloatDistribution(0, 1)
+    there = create_trial(value=0.25, params={"x": 0.25}, distributions={"x": distribution})
+    there.datetime_start = local(second)
+    study.add_trial(there)
+    text = optuna.distributions.distribution_to_json(distribution)
+    kept = [
+        Change(0, None, "COMPLETE", str(second), str(second), [("x", x, text)], [x], {}, {}, [])
+        for x in (0.25, 0.75)
+    ]
+    for job, change in zip(
+        ("a", "b"), kept, strict=True
+    ):  # the first is the row; not so the other
+        Spill(tmp_path, job).add("s", [change])
+        path = Spill(tmp_path, job).path
+        assert import_trials(path, database) == (job == "b")
+        assert import_trials(path, database) == 0
+    values = [trial.value for trial in study.get_trials()]
+    assert values == [0.25, 0.75]

@@ -7,18 +7,21 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import optuna
 import pytest
 
 from optuna_propulate.storages.batched import BatchedRDBStorage
+from optuna_propulate.storages.lease import _started
 from optuna_propulate.storages.spill import import_trials
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Iterator
+    from pathlib import Path
 
 PATIENCE = 60.0  # in seconds: how long a program may take on a busy machine
 TAKEN_OVER_WITHIN = 30.0  # in seconds, of a job that has been killed
@@ -95,6 +98,15 @@ class Job:
         for process in (self._process.pid, self.writer):
             os.kill(process, number)
 
+    def tell(self, n: int) -> None:
+        """Wait until it has told of so many more trials."""
+        words = list(islice(self.lines(), n))
+        assert [word for word, *_ in words] == ["told"] * n
+
+    @property
+    def is_writing(self) -> bool:
+        return _started(self.writer) != ""
+
     def wait(self) -> list[str]:
         """Return its last line."""
         for _ in self.lines():
@@ -104,8 +116,8 @@ class Job:
 
 
 @pytest.fixture
-def start(tmp_path: Path, url: str) -> Iterator[object]:
-    jobs = []
+def start(tmp_path: Path, url: str) -> Iterator[Callable[[str], Job]]:
+    jobs: list[Job] = []
 
     def start(name: str) -> Job:
         jobs.append(Job(url, name, tmp_path))
@@ -142,9 +154,9 @@ def test_a_second_job_may_read_a_study_but_not_add_to_it(url: str) -> None:
 
 
 def test_of_jobs_that_start_together_one_adds_and_nothing_of_it_is_lost(
-    url: str, start: type[Job], tmp_path: Path
+    url: str, start: Callable[[str], Job], tmp_path: Path
 ) -> None:
-    jobs = {name: start(name) for name in ("a", "b")}  # type: ignore[call-arg]
+    jobs = {name: start(name) for name in ("a", "b")}
     deadline = time.monotonic() + PATIENCE
     while all(job.is_running for job in jobs.values()):
         assert time.monotonic() < deadline
@@ -157,14 +169,15 @@ def test_of_jobs_that_start_together_one_adds_and_nothing_of_it_is_lost(
     assert tokens_of(url) == [f"{name} {number}" for number in range(n_told)]
 
 
-def test_a_killed_job_has_a_successor_soon(url: str, start: type[Job], tmp_path: Path) -> None:
-    killed = start("a")  # type: ignore[call-arg]
-    for _ in zip(range(100), killed.lines()):  # noqa: B905
-        pass
+def test_a_killed_job_has_a_successor_soon(
+    url: str, start: Callable[[str], Job], tmp_path: Path
+) -> None:
+    killed = start("a")
+    killed.tell(100)
     killed.signal(signal.SIGKILL)
     begun = time.monotonic()
-    successor = start("b")  # type: ignore[call-arg]
-    assert next(successor.lines())[0] == "told"
+    successor = start("b")
+    successor.tell(1)
     assert time.monotonic() - begun < TAKEN_OVER_WITHIN
     (tmp_path / "end").touch()
     n_told = int(successor.wait()[1])
@@ -172,25 +185,25 @@ def test_a_killed_job_has_a_successor_soon(url: str, start: type[Job], tmp_path:
 
 
 def test_a_job_that_slept_too_long_keeps_its_trials_in_a_file(
-    url: str, start: type[Job], tmp_path: Path
+    url: str, start: Callable[[str], Job], tmp_path: Path
 ) -> None:
-    sleeper = start("a")  # type: ignore[call-arg]
-    for _ in zip(range(100), sleeper.lines()):  # noqa: B905
-        pass
+    sleeper = start("a")
+    sleeper.tell(100)
     sleeper.signal(signal.SIGSTOP)
     begun = time.monotonic()
-    successor = start("b")  # type: ignore[call-arg]
-    assert next(successor.lines())[0] == "told"
+    successor = start("b")
+    successor.tell(1)
     assert time.monotonic() - begun < TAKEN_OVER_WITHIN
     sleeper.signal(signal.SIGCONT)
-    for _ in zip(range(100), successor.lines()):  # noqa: B905
-        pass
+    successor.tell(100)
     (tmp_path / "end").touch()
     n_told = int(successor.wait()[1])
     n_kept = int(sleeper.wait()[1])
     tokens = tokens_of(url)
     assert sum(token.startswith("b") for token in tokens) == n_told
-    while Path(f"/proc/{sleeper.writer}").exists():  # it still writes the file
+    deadline = time.monotonic() + PATIENCE
+    while sleeper.is_writing:  # the file comes last
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     for path in tmp_path.glob("optuna-propulate-*.jsonl"):
         import_trials(path, url)
