@@ -64,9 +64,12 @@ def sphere(trial):
 @pytest.fixture
 def caplog(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     """Let pytest see what is logged below Optuna's logger, which does not propagate."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a benchmark wants less, and is tested
     optuna.logging.enable_propagation()
     yield caplog
     optuna.logging.disable_propagation()
+    optuna.logging.set_verbosity(before)
 
 
 @dataclass

@@ -343,16 +343,13 @@ def test_one_line_says_what_begins_and_verbosity_reaches_it(
 ) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     optuna.logging.set_verbosity(optuna.logging.INFO)
-    try:
-        optuna_propulate.create_study(study_name="s")
-        study = optuna_propulate.create_study(url, study_name="s")
-        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
-        study._storage.flush()
-        optuna_propulate.load_study(study_name="s", storage=url)
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        optuna_propulate.load_study(study_name="s", storage=url)
-    finally:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna_propulate.create_study(study_name="s")
+    study = optuna_propulate.create_study(url, study_name="s")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    study._storage.flush()
+    optuna_propulate.load_study(study_name="s", storage=url)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    optuna_propulate.load_study(study_name="s", storage=url)
     assert [line for line in caplog.messages if line.startswith("Study 's'")] == [
         "Study 's' (new): 1 rank, 1 island, in memory.",
         f"Study 's' (new): 1 rank, 1 island, in {url}.",

@@ -75,7 +75,6 @@ def test_pruners_log_lines_and_new_parameters_do_without_a_database_that_is_away
     storage.close()
     trials = optuna.load_study(study_name="s", storage=server.get_uri()).trials
     server.cleanup()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     assert [trial.number for trial in trials] == list(range(45))
     assert seen == list(range(10, 40))
     assert all(f"only in {trial.number}" in trial.params for trial in trials)
