@@ -24,8 +24,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROGRAM = """
-import os, signal, sqlite3, sys, time
+import logging, os, signal, sqlite3, time
 import optuna_propulate
+
+said = []
+handler = logging.Handler()
+handler.emit = lambda record: said.append(record.getMessage())
+logging.getLogger("optuna").addHandler(handler)
 storage = optuna_propulate.BatchedRDBStorage("sqlite:///study.db", commit_timeout=1.0,
     engine_kwargs={"connect_args": {"timeout": 0.2}})
 study = optuna_propulate.create_study(storage, study_name="s")
@@ -42,7 +47,7 @@ for trial in [study.ask() for _ in range(30)]:
     study.tell(trial, objective(trial))
 print([(trial.number, trial.value) for trial in study.trials], flush=True)
 deadline = time.monotonic() + 30
-while not [name for name in os.listdir() if name.endswith(".jsonl")]:
+while not any(".jsonl" in line for line in said):
     assert time.monotonic() < deadline
     time.sleep(0.1)
 writer = storage._view._office._process._process.pid
