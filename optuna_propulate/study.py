@@ -309,6 +309,7 @@ def _open_study(
     opened = job.attempt(
         lambda: BatchedRDBStorage(shared, comm=job.comm) if isinstance(shared, str) else shared
     )
+    _check_shared(opened, job)
     name = job.from_root(lambda: open_on_root(opened).study_name)
     study = job.attempt(lambda: IslandStudy(name, opened, sampler, pruner))
     study._job = job
@@ -365,6 +366,23 @@ def _shareable(storage: str | BaseStorage | None) -> str | BaseStorage:
             f"leave it out for {DEFAULT_STORAGE}, or give a file."
         )
     return DEFAULT_STORAGE if storage is None else storage
+
+
+def _check_shared(storage: BaseStorage, job: Job) -> None:
+    """Check that all ranks tell their trials to one writer.
+
+    Raises:
+        ValueError: On every rank, if a storage was built for each rank alone.
+    """
+    job.meet()
+    writers = job.comm.allgather(
+        storage.writer if isinstance(storage, BatchedRDBStorage) else None
+    )
+    if len(set(writers)) > 1:
+        raise ValueError(
+            "storage must be one that the MPI ranks share: give a URL, or build it on every rank "
+            "as BatchedRDBStorage(url, comm=MPI.COMM_WORLD)."
+        )
 
 
 def _kind(storage: str | BaseStorage) -> str:

@@ -98,3 +98,26 @@ study.optimize(objective, n_trials=4 + 2 * rank)
     for rank, told in enumerate(outcome.ranks):
         assert told["inner"]
         assert all(rank <= loss <= rank + 1 for loss in told["inner"])
+
+
+def test_a_storage_that_each_rank_has_alone_is_refused_on_all(mpiexec: Callable) -> None:
+    outcome = mpiexec(
+        """
+        import optuna_propulate
+        from mpi4py import MPI
+        storage = optuna_propulate.BatchedRDBStorage("sqlite:///study.db")
+        try:
+            optuna_propulate.create_study(storage, study_name="s")
+        except ValueError as error:
+            storage.close()
+            report(error=str(error))
+        shared = optuna_propulate.BatchedRDBStorage("sqlite:///study.db", comm=MPI.COMM_WORLD)
+        study = optuna_propulate.create_study(shared, study_name="s")
+        study.optimize(sphere, n_trials=6)
+        assert len(study.trials) == 6
+        """,
+        2,
+    )
+    assert outcome.status == 0, outcome.stderr
+    assert all("share: give a URL" in told["error"] for told in outcome.ranks)
+    assert len(outcome.ranks) == 2

@@ -124,12 +124,18 @@ class BatchedRDBStorage(BaseStorage):
                 self._retry,
                 comm,
             )
+        self._writer = office.job
         self._flush_interval: float = self._settings["flush_interval"]
         self._view = RankView(office, self._url, **self._settings, handover=handover)
         self._lock = self._view.lock
         self._is_slow = True  # whether trials take longer than what is worth waiting for
         self._close = weakref.finalize(self, self._view.close)
         _storages.add(self)
+
+    @property
+    def writer(self) -> str:
+        """Which process writes for this storage; the same on all ranks that share it."""
+        return self._writer
 
     def flush(self) -> None:
         """Commit whatever this process has written; waits for it, with a warning if in vain.
@@ -157,7 +163,10 @@ class BatchedRDBStorage(BaseStorage):
         self._view.hurry()
 
     def refresh(self, study_id: int) -> None:
-        """See at once what others have committed, rather than within ``refresh_interval``."""
+        """See at once what others have committed, rather than within ``refresh_interval``.
+
+        In vain while the database is away.
+        """
         self._view.refresh(self._view.study(study_id))
 
     def close(self) -> None:
@@ -173,7 +182,7 @@ class BatchedRDBStorage(BaseStorage):
         self, directions: Sequence[StudyDirection], study_name: str | None = None
     ) -> int:
         names = [direction.name for direction in directions]
-        return int(self._view.call_study("create_new_study", names, study_name))
+        return self._view.create(names, study_name)
 
     def delete_study(self, study_id: int) -> None:
         self.flush()
@@ -187,10 +196,10 @@ class BatchedRDBStorage(BaseStorage):
         self._view.set_attribute(study_id, "system", key, value)
 
     def get_study_id_from_name(self, study_name: str) -> int:
-        return int(self._view.call_study("get_study_id_from_name", study_name))
+        return self._view.id_of_name(study_name)
 
     def get_study_name_from_id(self, study_id: int) -> str:
-        return str(self._view.call_study("get_study_name_from_id", study_id))
+        return self._view.name_of(study_id)
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         return list(self._view.study(study_id).directions)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 import optuna
+import sqlalchemy as sa
 from optuna.exceptions import DuplicatedStudyError
 from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
@@ -23,6 +24,7 @@ from optuna_propulate.storages.engine import watch_file
 from optuna_propulate.storages.fitness import DeletedError
 from optuna_propulate.storages.fitness import Judge
 from optuna_propulate.storages.fitness import failed
+from optuna_propulate.storages.fitness import reason_of
 from optuna_propulate.storages.fitness import write_fit
 from optuna_propulate.storages.lease import BEAT_EVERY
 from optuna_propulate.storages.lease import Contender
@@ -50,6 +52,9 @@ if TYPE_CHECKING:
     from optuna_propulate.storages.protocol import Change
 
 News = list[list[Any]]
+
+_UNWRITABLE = (SQLAlchemyError, StorageInternalError)
+"""What is raised where the database is away, and where it will never take what is asked."""
 
 _FORGIVEN = (KeyError, ValueError, RuntimeError, DuplicatedStudyError, StorageInternalError)
 
@@ -113,7 +118,8 @@ class Database:
         self._n_begun = 0
         self._places: dict[int, int] = {}
         self._names: dict[int, str] = {}
-        self._best: dict[int, tuple[float, int]] = {}
+        self._best: dict[int, tuple[float, list[Any]]] = {}  # how good it is, and the trial
+        self._attributes: dict[int, dict[str, Any]] = {}  # as they were when the job began
         self._signs: dict[int, float] = {}
         self._calls: dict[str, Callable[..., tuple[Any, News]]] = {
             "add_trial": self._add_trial,
@@ -367,7 +373,7 @@ class Database:
         self,
         study_id: int,
         sign: float,
-        best: tuple[float, int] | None,
+        best: tuple[float, list[Any]] | None,
         complete: Mapping[int, float | None],
     ) -> News:
         known = {i: value for i, value in complete.items() if value is not None}
@@ -379,8 +385,11 @@ class Database:
         ranked = min(((sign * value, identity) for identity, value in known.items()), default=None)
         if ranked is None or (best is not None and ranked[0] >= best[0]):
             return []
-        self._best[study_id] = ranked
-        return [["best", study_id, self._packed(ranked[1])]]
+        packed = self._packed(ranked[1])
+        if packed is None:
+            return []
+        self._best[study_id] = ranked[0], packed
+        return [["best", study_id, packed]]
 
     def _packed(self, identity: int) -> list[Any] | None:
         with self._studies.engine.connect() as connection:
@@ -388,18 +397,34 @@ class Database:
         return None if trial is None else pack_trial(trial)
 
     def _begin(self, study_id: int, base: int | None, place: int | None) -> tuple[Any, News]:
-        """Let ranks add trials to a study; return the number of the first, and a counter.
+        """Let ranks add trials to a study; needs no database once a rank of the job has begun.
+
+        Returns:
+            The number of the job's first trial, a counter, what is waiting, the best trial, the
+            study's name and system attributes.
 
         Args:
             study_id: The study.
             base: The number of the job's first trial, if it has begun with another writer.
             place: The counter, likewise.
         """
-        ledger = self._open_ledger(study_id, base, place)
-        best = self._best.get(study_id)
+        try:
+            ledger = self._open_ledger(study_id, base, place)
+        except _UNWRITABLE as error:
+            self._raise_if_away(error)
+            ledger = self._open_ledger(study_id, base, place)  # it has just come back, perhaps
+        _, best = self._best.get(study_id, (0.0, None))
         waiting = list(ledger.waiting.items())
-        packed = None if best is None else self._packed(best[1])
-        return [ledger.base, self._places[study_id], waiting, packed], []
+        name, attributes = self._names[study_id], self._attributes[study_id]
+        return [ledger.base, self._places[study_id], waiting, best, name, attributes], []
+
+    def _raise_if_away(self, error: Exception) -> None:
+        """Raise ``UndecidedError`` if the database cannot be reached, or is locked, just now."""
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(sa.select(1))
+        except _UNWRITABLE as failure:
+            raise UndecidedError(reason_of(failure)) from error
 
     def _open_ledger(self, study_id: int, base: int | None, place: int | None) -> Ledger:
         """Return the ledger of a study; this job is the one that adds trials to it from now on.
@@ -412,6 +437,7 @@ class Database:
         if study_id in self._ledgers:
             return self._ledgers[study_id]
         directions = self._studies.get_study_directions(study_id)
+        attributes = self._studies.get_study_system_attrs(study_id)
         self._judge(study_id)
         with self._engine.begin() as connection:
             if base is None:
@@ -426,6 +452,7 @@ class Database:
         if len(directions) == 1:
             self._signs[study_id] = -1.0 if directions[0] == StudyDirection.MAXIMIZE else 1.0
             self._note_best(study_id)
+        self._attributes[study_id] = _without_mark(attributes)
         self._places[study_id] = place
         self._n_begun = max(self._n_begun, place + 1)
         self._ledgers[study_id] = ledger
@@ -466,7 +493,7 @@ class Database:
         except ValueError:  # there is none yet
             return
         assert best.value is not None
-        self._best[study_id] = (self._signs[study_id] * best.value, best._trial_id)
+        self._best[study_id] = self._signs[study_id] * best.value, pack_trial(best)
 
     def _ping(self) -> tuple[Any, News]:
         """Return nothing: whoever calls has heard, by then, what was said before."""

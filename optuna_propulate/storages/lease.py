@@ -34,7 +34,10 @@ class TakenError(RuntimeError):
 
 
 class UndecidedError(RuntimeError):
-    """Whether another job is alive is not known yet; to be tried again soon."""
+    """Whether this job may add trials is not known yet; to be tried again soon.
+
+    Its text says why the database does not tell; it is empty while another job is watched.
+    """
 
 
 class Contender:

@@ -31,6 +31,10 @@ _START_TIMEOUT = 120.0  # in seconds: Python on a busy parallel file system star
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # in seconds, between two tries to reach the writer
 
 
+class UnansweredError(StorageInternalError):
+    """The writer has not answered in time."""
+
+
 class Link:
     """Holds a rank's connection to the writer, and a thread that listens to it.
 
@@ -126,7 +130,7 @@ class Link:
             return future.result(timeout)
         except FutureTimeoutError:
             self._calls.pop(sequence, None)
-            raise StorageInternalError(
+            raise UnansweredError(
                 f"The process that writes to the database has not answered within {timeout:g} s."
             ) from None
 

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from optuna.trial import TrialState
 from optuna_propulate.storages.cache import TrialCache
 from optuna_propulate.storages.handover import Handover
 from optuna_propulate.storages.lease import EXPIRES_AFTER
+from optuna_propulate.storages.link import UnansweredError
 from optuna_propulate.storages.live import LiveTrial
 from optuna_propulate.storages.live import copy_trial
 from optuna_propulate.storages.outbox import Outbox
@@ -35,12 +37,16 @@ from optuna_propulate.storages.study_view import StudyView
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Mapping
+    from typing import TypeVar
 
     from optuna.trial import FrozenTrial
 
     from optuna_propulate.storages.office import Office
     from optuna_propulate.storages.protocol import Change
+
+    T = TypeVar("T")
 
 _logger = optuna.logging.get_logger("optuna." + __name__)
 
@@ -81,6 +87,7 @@ class RankView:
         self._commit_timeout = commit_timeout
         self._reader = Reader(url, engine_kwargs)
         self._studies: dict[int, StudyView] = {}
+        self._ids: dict[str, tuple[float, int]] = {}  # when a study's was asked for
         self._n_studies = 0
         self._live: dict[int, tuple[StudyView, LiveTrial]] = {}
         self._recent: OrderedDict[int, tuple[StudyView, LiveTrial]] = OrderedDict()
@@ -179,6 +186,7 @@ class RankView:
         """Forget a study that was deleted."""
         with self.lock:
             study = self._studies.pop(study_id, None)
+            self._ids = {name: known for name, known in self._ids.items() if known[1] != study_id}
             self._live = {i: found for i, found in self._live.items() if found[0] is not study}
             self._recent.clear()
             self._seen.clear()
@@ -191,20 +199,72 @@ class RankView:
             kind: ``"user"`` or ``"system"``.
         """
         study = self.study(study_id)
-        read_at, known = study.attributes.get(kind, (-float("inf"), None))
-        if known is not None:
-            is_new = time.monotonic() < read_at + self._refresh_interval
-            if is_new or (study.has_begun and self._outbox.is_away):
-                return known
-        method = f"get_study_{kind}_attrs"
-        try:
-            timeout = None if known is None else _SYNC_TIMEOUT
-            known = dict(self.call_study(method, study_id, timeout=timeout))
-        except StorageInternalError:
-            if known is None or not study.has_begun:
-                raise
-        study.attributes[kind] = time.monotonic(), known
-        return known
+        return self._last_known(
+            study.attributes,
+            kind,
+            has_begun=study.has_begun,
+            ask=lambda timeout: dict(
+                self.call_study(f"get_study_{kind}_attrs", study_id, timeout=timeout)
+            ),
+        )
+
+    def id_of_name(self, name: str) -> int:
+        """Return the id of a study, as Hyperband asks at each step; likewise."""
+        _, known = self._ids.get(name, (0.0, None))
+        study = self._studies.get(known) if known is not None else None
+        return self._last_known(
+            self._ids,
+            name,
+            has_begun=study is not None and study.has_begun,
+            ask=lambda timeout: int(
+                self.call_study("get_study_id_from_name", name, timeout=timeout)
+            ),
+        )
+
+    def name_of(self, study_id: int) -> str:
+        """Return the name of a study; it never changes."""
+        return self.study(study_id).name or str(
+            self.call_study("get_study_name_from_id", study_id)
+        )
+
+    def create(self, directions: list[str], name: str | None) -> int:
+        """Create a study and return its id."""
+        study_id = int(self.call_study("create_new_study", directions, name))
+        if name is not None:
+            self._ids[name] = -float("inf"), study_id
+        return study_id
+
+    def _last_known(
+        self,
+        known: dict[str, tuple[float, T]],
+        key: str,
+        *,
+        has_begun: bool,
+        ask: Callable[[float | None], T],
+    ) -> T:
+        """Ask the writer, unless that was done within ``refresh_interval``.
+
+        Args:
+            known: When it was asked before, and what it said.
+            key: For what.
+            has_begun: Whether to do with what is known, where the database is away.
+            ask: Asks it, and waits so long, in seconds.
+        """
+        read_at, value = known.get(key, (0.0, None))
+        if value is None:
+            value = ask(None)
+        elif time.monotonic() < read_at + self._refresh_interval or (
+            has_begun and self._outbox.is_away
+        ):
+            return value
+        else:
+            try:
+                value = ask(_SYNC_TIMEOUT)
+            except StorageInternalError:
+                if not has_begun:
+                    raise
+        known[key] = time.monotonic(), value
+        return value
 
     def set_attribute(self, study_id: int, kind: str, key: str, value: Any) -> None:
         """Set an attribute of a study, at once."""
@@ -215,14 +275,14 @@ class RankView:
             study.attributes[kind] = -float("inf"), known
 
     def begin(self, study: StudyView) -> None:
-        """Prepare for adding trials to a study."""
+        """Prepare for adding trials to a study; waits for a database that is away.
+
+        Raises:
+            RuntimeError: If another job adds trials to it.
+        """
         if study.has_begun:
             return
-        base, counter, waiting, best = self.call(
-            "begin", study.study_id, None, None, timeout=max(self._commit_timeout, _DECIDED_WITHIN)
-        )
-        name = self.call_study("get_study_name_from_id", study.study_id)
-        self.attributes(study.study_id, "system")  # each log line of Optuna's asks for them
+        base, counter, waiting, best, name, attributes = self._begun(study.study_id)
         with self.lock:
             if study.has_begun:
                 return
@@ -230,7 +290,19 @@ class RankView:
             study.waiting.add(dict(waiting))
             if best is not None:
                 study.note_if_best(unpack_trial(best))
+            # Each log line of Optuna's asks for them; they may be older than what is known here.
+            study.attributes.setdefault("system", (-float("inf"), dict(attributes)))
+            self._ids.setdefault(name, (-float("inf"), study.study_id))
             study.base = base
+
+    def _begun(self, study_id: int) -> list[Any]:
+        timeout = max(self._commit_timeout, _DECIDED_WITHIN)
+        while True:
+            try:
+                return list(self.call("begin", study_id, None, None, timeout=timeout))
+            except UnansweredError:
+                if not self._outbox.is_away:
+                    raise
 
     def claim_number(self, study: StudyView) -> int:
         """Return the number of the next trial."""
@@ -327,6 +399,16 @@ class RankView:
         """
         if self.is_away and not afresh:
             return []  # nobody could take one up
+        try:
+            self._read_waiting(study, afresh=afresh)
+        except StorageInternalError:
+            if afresh:
+                raise
+            return []
+        with self.lock:
+            return study.waiting.in_order()
+
+    def _read_waiting(self, study: StudyView, *, afresh: bool) -> None:
         if self.is_guest or not study.has_begun:
             waiting = dict(self.call("waiting", study.study_id))
             with self.lock:
@@ -335,21 +417,15 @@ class RankView:
             if afresh:
                 study.waiting.expire()
             unread = study.waiting.unread
-        if unread:
-            try:
-                with self._reader.connect() as connection:
-                    trials = list(read_trials(connection, unread))
-            except StorageInternalError:
-                if afresh:
-                    raise
-                return []
-            there = {t._trial_id for t in trials if t.state == TrialState.WAITING}
-            with self.lock:
-                for identity in set(unread) - there:
-                    study.waiting.remove(identity)
-                study.waiting.read(trial for trial in trials if trial._trial_id in there)
+        if not unread:
+            return
+        with self._reader.connect() as connection:
+            trials = list(read_trials(connection, unread))
+        there = {t._trial_id for t in trials if t.state == TrialState.WAITING}
         with self.lock:
-            return study.waiting.in_order()
+            for identity in set(unread) - there:
+                study.waiting.remove(identity)
+            study.waiting.read(trial for trial in trials if trial._trial_id in there)
 
     def all_trials(self, study: StudyView, *, afresh: bool) -> list[FrozenTrial]:
         """Return all trials in the order of their numbers; the others' as of the last refresh.
@@ -384,11 +460,21 @@ class RankView:
         return [trials[number] for number in sorted(trials)]
 
     def refresh(self, study: StudyView) -> None:
-        """Know what is committed: the writer tells of the best before it answers."""
-        self.call("ping")
+        """Know what is committed, or, while the database is away, what was.
+
+        The writer tells of the best before it answers.
+
+        Raises:
+            StorageInternalError: If the storage has been closed.
+        """
+        if not self._outbox.is_away:
+            with suppress(StorageInternalError):
+                self.call("ping")
         with self.lock:
             self._seen.clear()
-            study.attributes.clear()
+            study.attributes = {
+                kind: (-float("inf"), known) for kind, (_, known) in study.attributes.items()
+            }
             if study.cache is not None:
                 study.cache.expire()
 

@@ -156,6 +156,7 @@ class Writer:
         self._lifeline: int | None = lifeline
         self._polled = time.monotonic()
         self._pause = self._since = self._retry_at = 0.0
+        self._is_away = False  # whether the ranks have been told that the database is
         self._commit_timeout = commit_timeout
         self._spill = spill
         self._undecided: list[tuple[Client, list[Any]]] = []
@@ -182,6 +183,8 @@ class Writer:
             self._write()
             for client, message in calls:
                 self._answer(client, message)
+            if not self._told and not self._undecided:
+                self._say_trouble("")
             self._poll()
             self._dismiss_strangers()
             self._send_all()
@@ -325,9 +328,14 @@ class Writer:
         except Exception as error:  # whatever it is, what was told is kept, and tried again
             self._put_off(error)
             return
-        if self._pause:
-            self._broadcast([["trouble", ""]])
+        self._say_trouble("")
         self._pause = self._since = 0.0
+
+    def _say_trouble(self, reason: str) -> None:
+        """Tell all ranks once that the database is away, or, with ``""``, that it is back."""
+        if bool(reason) != self._is_away:
+            self._is_away = bool(reason)
+            self._broadcast([["trouble", reason]])
 
     def _keep_unfit(self, study_id: int, changes: list[Change]) -> None:
         """Write trials that the database will never take to a file."""
@@ -353,8 +361,7 @@ class Writer:
         now = time.monotonic()
         self._since = self._since or now
         reason = reason_of(error)
-        if not self._pause:
-            self._broadcast([["trouble", reason]])
+        self._say_trouble(reason)
         self._pause = min(max(2 * self._pause, 0.1), _LONGEST_RETRY)
         self._retry_at = now + self._pause
         if now - self._since > self._commit_timeout:
@@ -371,8 +378,10 @@ class Writer:
         _, sequence, method, arguments = message
         try:
             value, news = self._database.call(method, arguments)
-        except UndecidedError:
+        except UndecidedError as undecided:
             self._undecided.append((client, message))
+            if str(undecided):
+                self._say_trouble(str(undecided))
             return
         except RefusedError as refusal:
             client.send(["error", sequence, refusal.kind, str(refusal)])

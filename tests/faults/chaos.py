@@ -58,7 +58,9 @@ import optuna, optuna_propulate
 from mpi4py import MPI
 
 folder, draw = sys.argv[1], json.loads(sys.argv[2])
-storage = optuna_propulate.BatchedRDBStorage(draw["url"], commit_timeout=draw["commit_timeout"])
+storage = optuna_propulate.BatchedRDBStorage(
+    draw["url"], comm=MPI.COMM_WORLD, commit_timeout=draw["commit_timeout"]
+)
 pruner = getattr(optuna.pruners, draw["pruner"])()
 study = optuna_propulate.create_study(
     storage, study_name="chaos", load_if_exists=True, pruner=pruner

