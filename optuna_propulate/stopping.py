@@ -86,6 +86,7 @@ class Stopping:
         self._is_ended = False
         self._handlers: dict[int, Any] = {}  # ours, and those that were there before
         self._handler = self._hear
+        self._reading = threading.Lock()  # what is read is noted before another thread looks
         self._awake, self._waking = socket.socketpair()
         self._other_descriptor = -1
         self._watch = threading.Thread(target=self._run, name="stopping", daemon=True)
@@ -197,17 +198,18 @@ class Stopping:
 
     def _read_bytes(self) -> None:
         """Note the signals that have come, whoever has handled them."""
-        try:
-            received = self._awake.recv(4096)
-        except OSError:
-            return
-        if self._other_descriptor >= 0:
-            with suppress(OSError):
-                os.write(self._other_descriptor, received)
-        numbers = [number for number in received if number in self._handlers]
-        if numbers and not self._is_expired:
-            self._n_bytes += len(numbers)
-            self._note(numbers[0])
+        with self._reading:
+            try:
+                received = self._awake.recv(4096)
+            except OSError:
+                return
+            if self._other_descriptor >= 0:
+                with suppress(OSError):
+                    os.write(self._other_descriptor, received)
+            numbers = [number for number in received if number in self._handlers]
+            if numbers and not self._is_expired:
+                self._n_bytes += len(numbers)
+                self._note(numbers[0])
 
     def _run(self) -> None:
         """Tell the other ranks, hear from them, and look at the clock."""

@@ -376,6 +376,9 @@ class Writer:
 
     def _answer(self, client: Client, message: list[Any]) -> None:
         _, sequence, method, arguments = message
+        if any(other[2:] == message[2:] for _, other in self._undecided):
+            self._undecided.append((client, message))  # another rank has just asked in vain
+            return
         try:
             value, news = self._database.call(method, arguments)
         except UndecidedError as undecided:

@@ -150,3 +150,43 @@ for objective in (fit, swallow, exit_by_oneself):
     results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert len(results) == 3
     check_end(results, number, tmp_path, done.stderr)
+
+
+def test_an_end_is_ordered_whoever_of_the_threads_reads_the_signal_first(tmp_path: Path) -> None:
+    script = """
+import os, signal, sys, threading, time
+import optuna
+from optuna_propulate.stopping import Stopping
+
+sys.setswitchinterval(1e-5)
+for _ in range(2):
+    threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start()
+struck = []
+
+def leave(number, frame):
+    struck.append(number)
+    raise SystemExit("by the objective's own handler")
+
+def objective(trial):
+    signal.signal(signal.SIGUSR1, leave)
+    threading.Timer(0.005, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    n_struck = len(struck)
+    while len(struck) == n_struck:
+        time.sleep(0.01)
+
+n_left = 0
+for _ in range(100):
+    with Stopping(optuna.create_study(), None, None, 30.0) as stopping:
+        try:
+            stopping.guard(objective)(None)
+        except SystemExit:
+            n_left += 1
+        except Exception:
+            pass
+print(len(struck), n_left)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["100", "0"], done.stderr
