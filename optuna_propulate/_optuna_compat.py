@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from optuna.storages import InMemoryStorage
+from optuna.storages import RDBStorage
+from optuna.storages._cached_storage import _CachedStorage
 from optuna.study._frozen import FrozenStudy
 from optuna.study._optimize import _run_trial
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.study import Study
     from optuna.trial import FrozenTrial
+    from sqlalchemy import Engine
 
 
 __all__ = ["FrozenStudy"]
@@ -81,6 +84,13 @@ def stop_flag(study: Study) -> bool:
 def storage_of(study: Study) -> BaseStorage:
     """Return the study's storage; works on the bracket view of ``HyperbandPruner`` too."""
     return study._storage
+
+
+def engine_of(study: Study) -> Engine | None:
+    """Return the engine of a study in Optuna's own RDB storage; ``None`` in any other."""
+    storage = study._storage
+    backend = storage._backend if isinstance(storage, _CachedStorage) else storage
+    return backend.engine if type(backend) is RDBStorage else None
 
 
 def study_id(study: Study) -> int:

@@ -19,10 +19,9 @@ import optuna
 from optuna.exceptions import OptunaError
 
 from optuna_propulate import visualization
-from optuna_propulate._optuna_compat import all_trials
 from optuna_propulate.dashboard import DashboardFigures
 from optuna_propulate.exchange.launcher import communicator
-from optuna_propulate.islands.history import summarize
+from optuna_propulate.islands.history import summary_of
 from optuna_propulate.islands.migration import Pollination
 from optuna_propulate.loop import best_so_far
 from optuna_propulate.pace import Pace
@@ -31,6 +30,7 @@ from optuna_propulate.storages.rdb import open_rdb
 from optuna_propulate.storages.spill import import_trials
 from optuna_propulate.study import DEFAULT_STORAGE
 from optuna_propulate.study import create_study
+from optuna_propulate.trials import outlined_trials
 from optuna_propulate.version import __version__
 
 
@@ -180,7 +180,7 @@ class Lines:
 
 
 def _show(study: optuna.Study, top: int = 1) -> None:
-    trials = all_trials(study)
+    trials = _checked(lambda: outlined_trials(study), status=1)
     states = Counter(trial.state.name.lower() for trial in trials)
     counts = ", ".join(f"{n} {state}" for state, n in sorted(states.items())) or "none yet"
     print(f"study {study.study_name}: {len(trials)} trials ({counts})")
@@ -188,7 +188,7 @@ def _show(study: optuna.Study, top: int = 1) -> None:
     ends = [trial.datetime_complete for trial in trials if trial.datetime_complete]
     if starts and ends and (seconds := (max(ends) - min(starts)).total_seconds()) > 0:
         print(f"{len(ends) / seconds:.3g} trials/s from the first start to the last end")
-    print(_checked(lambda: summarize(study, top), status=1), flush=True)
+    print(summary_of(study, trials, top), flush=True)
 
 
 def _sampler(given: argparse.Namespace) -> PropulateSampler:

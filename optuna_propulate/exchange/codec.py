@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from typing import Any
 
+import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
@@ -19,20 +21,54 @@ from optuna_propulate.individual import Lineage
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from optuna.distributions import BaseDistribution
 
     from optuna_propulate.exchange.base import Message
 
+_logger = optuna.logging.get_logger("optuna." + __name__)
+
 
 def encode(message: Message) -> bytes:
-    """Return a message as bytes; of a lineage, what operators learn from: the study has it all."""
+    """Return a message as bytes; of a lineage, what operators learn from: the study has it all.
+
+    Genes whose choices cannot be pickled, as lambdas cannot, are left out after a warning.
+    """
+    try:
+        return _encode(message, _flat)
+    except Exception:  # whatever the pickling of a user's object raises
+        return _encode(message, lambda individual: _flat(_without_unfit_genes(individual)))
+
+
+def _encode(message: Message, flat: Callable[[Individual], tuple[Any, ...]]) -> bytes:
     if isinstance(message, News):
-        born = {id(individual): _flat(individual) for individual in message.born}
-        added = tuple(born.get(id(one)) or _flat(one) for one in message.added)  # pickled once
+        born = {id(individual): flat(individual) for individual in message.born}
+        added = tuple(born.get(id(one)) or flat(one) for one in message.added)  # pickled once
         content: Any = (added, message.removed, tuple(born.values()))
     else:
-        content = (tuple(map(_flat, message.individuals)),)
+        content = (tuple(map(flat, message.individuals)),)
     return pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def _without_unfit_genes(individual: Individual) -> Individual:
+    genes = dict(individual.genes)
+    for name, gene in individual.genes.items():
+        try:
+            pickle.dumps((gene.value, *_spec(gene.distribution)))
+        except Exception:
+            del genes[name]
+            _warn_of(name)
+    return replace(individual, genes=genes)
+
+
+@lru_cache(maxsize=1024)
+def _warn_of(name: str) -> None:
+    """Say once that a parameter stays on its rank."""
+    _logger.warning(
+        f"The parameter {name!r} has choices that cannot be pickled, so no rank tells others of "
+        "it: what one breeds from the trials of another has a random choice. Use names as choices."
+    )
 
 
 def decode(content: bytes | bytearray) -> Message:

@@ -19,16 +19,18 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from datetime import timezone
+from heapq import nsmallest
 from typing import TYPE_CHECKING
 from typing import Any
 
-from optuna_propulate._optuna_compat import all_trials
+from optuna_propulate._optuna_compat import trial_by_number
 from optuna_propulate.islands.migration import Migration
 from optuna_propulate.trials import MIGRATIONS
 from optuna_propulate.trials import complete
-from optuna_propulate.trials import individual_of
 from optuna_propulate.trials import island_of
 from optuna_propulate.trials import migrations_after
+from optuna_propulate.trials import outlined_trials
+from optuna_propulate.trials import rank_key_of
 
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ def migrations(study: Study) -> list[MigrationRecord]:
     Args:
         study: Any study, whoever loaded it; one without islands has none.
     """
-    return migrations_of(all_trials(study))
+    return migrations_of(outlined_trials(study))
 
 
 def migrations_of(trials: Iterable[FrozenTrial]) -> list[MigrationRecord]:
@@ -152,9 +154,14 @@ def summarize(study: Study, top_n: int = 1) -> str:
     """
     if top_n < 1:
         raise ValueError(f"top_n must be at least 1, but got {top_n}.")
-    trials = all_trials(study)
+    return summary_of(study, outlined_trials(study), top_n)
+
+
+def summary_of(study: Study, trials: Sequence[FrozenTrial], top_n: int) -> str:
+    """Return what ``summarize`` does, of trials that have been read."""
     records = migrations_of(trials)
     living = residences(trials)
+    direction = study.direction
     bred: dict[int, list[FrozenTrial]] = {}
     active: dict[int, list[FrozenTrial]] = {}
     homeless = 0
@@ -175,8 +182,9 @@ def summarize(study: Study, top_n: int = 1) -> str:
             f"island {island}: {len(here)} individuals active, {len(bred.get(island, []))} bred "
             f"here, {migrants_in[island]} migrants in, {migrants_out[island]} out"
         )
-        ranked = sorted(here, key=lambda t: individual_of(t, study.direction, 1).rank_key)
-        lines += [f"  {t.value:.6g}, trial {t.number}: {t.params}" for t in ranked[:top_n]]
+        for best in nsmallest(top_n, here, key=lambda one: rank_key_of(one, direction)):
+            shown = trial_by_number(study, best.number).params
+            lines.append(f"  {best.value:.6g}, trial {best.number}: {shown}")
     if homeless:
         lines.append(f"no island: {homeless} individuals of other samplers")
     return "\n".join(lines)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+_NOT_IN_AN_OUTLINE = ("TrialParamModel", "TrialIntermediateValueModel")
+
+
 def count_trials(connection: Connection, study_id: int, last_id: int | None = None) -> int:
     """Return how many trials a study has, up to an id."""
     trials = table("TrialModel")
@@ -145,6 +148,17 @@ def owners_of(connection: Connection, identities: Sequence[int]) -> dict[int, st
     return owners
 
 
+def system_attribute(connection: Connection, study_id: int, key: str) -> set[Any]:
+    """Return the values that a system attribute has in any of a study's trials."""
+    trials, attributes = table("TrialModel"), table("TrialSystemAttributeModel")
+    query = (
+        sa.select(attributes.c.value_json)
+        .join(trials, trials.c.trial_id == attributes.c.trial_id)
+        .where(trials.c.study_id == study_id, attributes.c.key == key)
+    )
+    return {json.loads(text) for text in connection.scalars(query)}
+
+
 def first_distributions(connection: Connection, study_id: int) -> dict[str, str]:
     """Return the first distribution of each parameter of a study, as JSON, by name."""
     trials, params = table("TrialModel"), table("TrialParamModel")
@@ -161,9 +175,22 @@ def first_distributions(connection: Connection, study_id: int) -> dict[str, str]
 
 
 def read_trials_after(
-    connection: Connection, study_id: int, identity: int, at_once: int = 5000
+    connection: Connection,
+    study_id: int,
+    identity: int,
+    at_once: int = 5000,
+    *,
+    outlined: bool = False,
 ) -> Iterator[FrozenTrial]:
-    """Yield a study's trials with a higher id, ascending; keeps ``at_once`` in memory."""
+    """Yield a study's trials with a higher id, ascending; keeps ``at_once`` in memory.
+
+    Args:
+        connection: To the database.
+        study_id: The study's id.
+        identity: The id that those of the trials are higher than.
+        at_once: How many trials are read by a statement.
+        outlined: Whether parameters and intermediate values are left out.
+    """
     trials = table("TrialModel")
     while True:
         query = (
@@ -176,7 +203,8 @@ def read_trials_after(
         if not rows:
             return
         first, identity = rows[0].trial_id, rows[-1].trial_id
-        yield from _frozen(connection, rows, lambda c: c.between(first, identity))  # noqa: B023
+        which = lambda c: c.between(first, identity)  # noqa: B023, E731
+        yield from _frozen(connection, rows, which, outlined=outlined)
 
 
 def read_trials(connection: Connection, identities: Sequence[int]) -> Iterator[FrozenTrial]:
@@ -192,6 +220,8 @@ def _frozen(
     connection: Connection,
     rows: Sequence[Any],
     which: Callable[[Any], Any],
+    *,
+    outlined: bool = False,
 ) -> Iterator[FrozenTrial]:
     """Yield the trials of rows, with what the other tables hold about them."""
 
@@ -200,6 +230,8 @@ def _frozen(
         (primary,) = source.primary_key.columns
         query = sa.select(source.c.trial_id, *(source.c[column] for column in columns))
         found: defaultdict[int, list[tuple[Any, ...]]] = defaultdict(list)
+        if outlined and model in _NOT_IN_AN_OUTLINE:
+            return found
         for identity, *facts in connection.execute(
             query.where(which(source.c.trial_id)).order_by(primary)
         ).all():

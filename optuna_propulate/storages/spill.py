@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from optuna.trial import create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_propulate.storages.engine import connect_engine
 from optuna_propulate.storages.fitness import reason_of
@@ -28,6 +30,7 @@ from optuna_propulate.storages.protocol import local
 from optuna_propulate.storages.rdb import open_rdb
 from optuna_propulate.storages.reading import ids_of_numbers
 from optuna_propulate.storages.reading import read_trials
+from optuna_propulate.storages.reading import system_attribute
 from optuna_propulate.storages.schema import Writing
 
 
@@ -87,6 +90,7 @@ def import_trials(path: str | os.PathLike[str], storage: str) -> int:
 
     Raises:
         KeyError: If a study is not in the database.
+        StorageInternalError: If the database is away.
         UnfitError: If the database does not take some of the trials; the others are there.
         ValueError: If a line is none of a spill file.
     """
@@ -102,10 +106,13 @@ def import_trials(path: str | os.PathLike[str], storage: str) -> int:
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"Line {number} of {path} is none of a spill file.") from None
     n_imported, unfit = 0, []
-    for (name, job), changes in by_study.items():
-        n, some = _import_into(name, job, merged(changes).values(), storage)
-        n_imported += n
-        unfit += some
+    try:
+        for (name, job), changes in by_study.items():
+            n, some = _import_into(name, job, merged(changes).values(), storage)
+            n_imported += n
+            unfit += some
+    except SQLAlchemyError as error:
+        raise StorageInternalError(reason_of(error)) from error
     if unfit:
         raise UnfitError(n_imported, unfit)
     return n_imported
@@ -130,8 +137,9 @@ def _import_into(
 ) -> tuple[int, list[str]]:
     rdb = open_rdb(url)
     study = optuna.load_study(study_name=name, storage=rdb)
-    imported = {trial.system_attrs.get(IMPORTED) for trial in study.get_trials(deepcopy=False)}
     engine = connect_engine(url, None, writing=True)
+    with engine.connect() as connection:
+        imported = system_attribute(connection, study._study_id, IMPORTED)
     n_imported, unfit = 0, []
     for change in changes:
         try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from typing import Any
 
-from optuna_propulate._optuna_compat import all_trials
 from optuna_propulate._optuna_compat import is_multi_objective
 from optuna_propulate.trials import ISLAND
 from optuna_propulate.trials import island_of
+from optuna_propulate.trials import outlined_trials
 
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def plotly_for(figure: str) -> Any:
 def trials_for(figure: str, study: Study) -> list[FrozenTrial]:
     """Return the trials of a study of one objective, some of which name their island.
 
+    They may be without parameters and intermediate values.
+
     Args:
         figure: The name of the function that draws them.
         study: The study; it is read once.
@@ -48,7 +50,7 @@ def trials_for(figure: str, study: Study) -> list[FrozenTrial]:
     """
     if is_multi_objective(study):
         raise ValueError(f"{figure} draws studies of one objective, but got several.")
-    trials = all_trials(study)
+    trials = outlined_trials(study)
     if all(island_of(trial) is None for trial in trials):
         raise ValueError(
             f"None of the {len(trials)} trials of the study {study.study_name!r} has the user "

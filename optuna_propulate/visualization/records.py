@@ -14,8 +14,8 @@ from optuna.study import StudyDirection
 from optuna_propulate.islands.history import migrations_of
 from optuna_propulate.islands.history import residences
 from optuna_propulate.trials import complete
-from optuna_propulate.trials import individual_of
 from optuna_propulate.trials import island_of
+from optuna_propulate.trials import rank_key_of
 from optuna_propulate.trials import worker_of
 
 
@@ -82,7 +82,7 @@ def survey(
         direction: The study's direction.
     """
     individuals, living = complete(trials), residences(trials)
-    keys = {trial.number: individual_of(trial, direction, 1).rank_key for trial in individuals}
+    keys = {trial.number: rank_key_of(trial, direction) for trial in individuals}
     bred = Counter(map(island_of, individuals))
     active = _grouped(individuals, lambda trial: living.get(trial.number, island_of(trial)))
     workers = _grouped(_workers(trials, keys), lambda worker: worker.island)

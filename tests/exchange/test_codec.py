@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
 from strategies import individuals
 
 from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
 from optuna_propulate.exchange.codec import decode
 from optuna_propulate.exchange.codec import encode
+from optuna_propulate.genes import Gene
 from optuna_propulate.individual import Individual
 from optuna_propulate.individual import Lineage
 
+
+if TYPE_CHECKING:
+    import pytest
 
 groups = st.lists(individuals(), max_size=3).map(tuple)
 
@@ -47,3 +55,21 @@ def test_an_individual_told_twice_in_a_message_is_sent_once() -> None:
     individual = Individual({}, lineage=Lineage(operators=tuple(genes)))
     once, twice = News((individual,)), News((individual,), (), (individual,))
     assert len(encode(twice)) < len(encode(once)) + 50
+
+
+def test_choices_that_cannot_be_pickled_stay_at_home(caplog: pytest.LogCaptureFixture) -> None:
+    choices = (abs, lambda x: x)
+    genes = {
+        "x": Gene(0.5, FloatDistribution(0, 1)),
+        "activation": Gene(abs, CategoricalDistribution(choices)),
+        "pair": Gene((1, 2), CategoricalDistribution(((1, 2), (3, 4)))),
+    }
+    individual = Individual(genes, 1.0, 7)
+    for _ in range(2):
+        arrived = decode(encode(News((individual,), (), (individual,))))
+        assert isinstance(arrived, News)
+        assert arrived.added == arrived.born
+        assert set(arrived.born[0].genes) == {"x", "pair"}
+        assert arrived.born[0].rank_key == individual.rank_key
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "'activation'" in caplog.text

@@ -179,3 +179,25 @@ def test_an_exception_under_mpi_loses_nothing_that_was_told(
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db")
     assert [t.state for t in study.trials].count(TrialState.FAIL) == 1
     assert [trial.number for trial in study.trials] == list(range(len(study.trials)))
+
+
+def test_choices_that_cannot_be_pickled_end_no_search_of_ranks(mpiexec: Callable) -> None:
+    outcome = mpiexec(
+        """
+        import optuna, optuna_propulate
+        study = optuna.create_study(sampler=optuna_propulate.PropulateSampler(seed=1))
+        choices = [abs, lambda x: x]
+
+        def objective(trial):
+            activation = trial.suggest_categorical("activation", choices)
+            return activation(trial.suggest_float("x", -1, 1))
+
+        study.optimize(objective, n_trials=150)
+        report(n=len(study.trials), best=study.best_value)
+        """,
+        2,
+    )
+    assert outcome.status == 0, outcome.stderr
+    assert [rank["n"] for rank in outcome.ranks] == [150, 150]
+    assert all(rank["best"] < -0.9 for rank in outcome.ranks)
+    assert outcome.stderr.count("choices that cannot be pickled") == 2  # once a rank
