@@ -6,9 +6,9 @@ import os
 import warnings
 from typing import TYPE_CHECKING
 
+from optuna_propulate.exchange.joining import join
 from optuna_propulate.exchange.launcher import comm_timeout
 from optuna_propulate.exchange.launcher import communicator
-from optuna_propulate.exchange.launcher import poll
 
 
 if TYPE_CHECKING:
@@ -108,12 +108,7 @@ def _gather_on_node(facts: _Facts, comm: MPI.Intracomm | None) -> tuple[int, lis
         return 0, [facts]
     from mpi4py import MPI
 
-    timeout = comm_timeout()
-    if not poll(comm.Ibarrier().Test, timeout):
-        raise TimeoutError(
-            f"Not all of the {comm.size} MPI ranks called device_for_rank within {timeout:g} s "
-            f"(rank {comm.rank} did)."
-        )
+    join(comm, comm.Ibarrier().Test, comm_timeout(), "called device_for_rank")
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     try:
         return node.rank, node.allgather(facts)

@@ -14,6 +14,7 @@ from typing import Any
 from typing import TypeVar
 
 from optuna_propulate.exchange.counters import SharedCounters
+from optuna_propulate.exchange.joining import join
 from optuna_propulate.exchange.launcher import poll
 
 
@@ -38,18 +39,14 @@ class Job:
 
     Args:
         comm: The communicator; every rank of it builds a job.
-        timeout: How long to wait for the other ranks to do so, in seconds.
+        timeout: How long none of the other ranks may do so, in seconds.
 
     Raises:
         TimeoutError: If some rank does not in time.
     """
 
     def __init__(self, comm: MPI.Intracomm, timeout: float) -> None:
-        if not poll(comm.Ibarrier().Test, timeout):
-            raise TimeoutError(
-                f"Not all of the {comm.size} MPI ranks called create_study or load_study within "
-                f"{timeout:g} s (rank {comm.rank} did)."
-            )
+        join(comm, comm.Ibarrier().Test, timeout, "called create_study or load_study")
         self.comm = comm.Dup()
         self.rank, self.size = comm.rank, comm.size
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import pytest
 from optuna.trial import TrialState
 
 import optuna_propulate
+from optuna_propulate.trials import operators_of
 
 
 if TYPE_CHECKING:
@@ -56,15 +58,22 @@ def test_ranks_prune_trials_of_one_study(pruner: str, mpiexec: Callable, tmp_pat
         study = optuna_propulate.create_study(
             "sqlite:///study.db", study_name="s", pruner={pruner}
         )
-        study.optimize(objective, n_trials=80)
+        study.optimize(objective, n_trials=120)
+        (known,) = study.sampler._states[study._storage].values()
+        report(pool=[individual.rank_key for individual in known.island.breeding_pool])
         """,
         2,
     )
     assert outcome.status == 0, outcome.stderr
+    first, second = [rank["pool"] for rank in outcome.ranks]
+    assert first == second
+    assert min(last_step for _, last_step, *_ in first) == -math.inf  # that of a complete one
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db")
     states = [trial.state for trial in study.trials]
-    assert len(states) == 80
+    assert len(states) == 120
     assert set(states) == {TrialState.COMPLETE, TrialState.PRUNED}
+    later = study.trials[30:]
+    assert sum(operators_of(trial) == ("RandomInitialization",) for trial in later) < 9
     assert study.best_value < 1.0
     pruned = study.get_trials(states=[TrialState.PRUNED])
     assert all(trial.intermediate_values for trial in pruned)

@@ -16,6 +16,7 @@ import numpy as np
 from optuna_propulate.exchange.base import Workers
 from optuna_propulate.exchange.codec import decode
 from optuna_propulate.exchange.codec import encode
+from optuna_propulate.exchange.joining import join
 from optuna_propulate.exchange.launcher import poll
 
 
@@ -56,7 +57,8 @@ class MpiTransport:
         self._digests = np.array([_digest(value) for value in self._settings.values()], np.int64)
         self._all_digests = np.zeros((self.size, len(self._digests)), np.int64)
         self._comparison = comm.Iallgather(self._digests, self._all_digests)
-        self._connected = self._failed = False
+        self._connected = False
+        self._failure: Exception | None = None  # why it never will be
         self._process = os.getpid()
         self._outgoing: deque[tuple[MPI.Request, bytes]] = deque()
         self._inboxes: defaultdict[int, list[Message]] = defaultdict(list)
@@ -67,20 +69,20 @@ class MpiTransport:
         """Wait until every rank has built its transport.
 
         Raises:
-            TimeoutError: If some rank has not within the timeout.
+            TimeoutError: If some rank has not, and none has come for the timeout.
             ValueError: On every rank, if a setting differs on some of them.
         """
         if self._connected:
             return
         with self._lock:
-            if self._failed or not poll(self._complete, self._timeout):
-                self._failed = True
-                raise TimeoutError(
-                    f"Not all of the {self.size} MPI ranks built their PropulateSampler within "
-                    f"{self._timeout:g} s (rank {self.rank} did). Build it on every rank, or pass "
-                    "the communicator of those that do as comm=..."
-                )
-            self._compare()
+            if self._failure is not None:
+                raise self._failure
+            try:
+                join(self._given, self._complete, self._timeout, "built their PropulateSampler")
+                self._compare()
+            except (TimeoutError, ValueError) as error:
+                self._failure = error
+                raise
             self._connected = True
 
     def has_ranks_of(self, comm: MPI.Intracomm) -> bool:
@@ -142,7 +144,7 @@ class MpiTransport:
         """
         from mpi4py import MPI
 
-        if self._failed or os.getpid() != self._process or MPI.Is_finalized():
+        if self._failure is not None or os.getpid() != self._process or MPI.Is_finalized():
             return
         if self._connected or poll(self._complete, self._timeout):
             self._connected = True
@@ -162,7 +164,6 @@ class MpiTransport:
             self._settings.items(), self._all_digests.T.tolist(), strict=True
         ):
             if len(set(digests)) > 1:
-                self._failed = True
                 alike = [rank for rank in range(self.size) if digests[rank] == digests[self.rank]]
                 raise ValueError(
                     f"{name} must be the same on every MPI rank, but {value} was given on the "
@@ -212,11 +213,7 @@ def nodes_of(comm: MPI.Intracomm, timeout: float) -> list[int]:
     """
     from mpi4py import MPI
 
-    if not poll(comm.Ibarrier().Test, timeout):
-        raise TimeoutError(
-            f"Not all of the {comm.size} MPI ranks built a PropulateSampler with islands='node' "
-            f"within {timeout:g} s (rank {comm.rank} did)."
-        )
+    join(comm, comm.Ibarrier().Test, timeout, "built a PropulateSampler with islands='node'")
     node = comm.Split_type(MPI.COMM_TYPE_SHARED, key=comm.rank)
     lowest = node.bcast(comm.rank)
     node.Free()

@@ -334,7 +334,7 @@ class RankView:
 
     def hear_children(self) -> None:
         """Hear what child processes have told of this rank's trials."""
-        if self.is_shared and not self._outbox.link.is_down:
+        if self.is_shared and not self._outbox.is_away:
             try:
                 self._outbox.link.receipt(_SYNC_TIMEOUT)
             except StorageInternalError:

@@ -50,15 +50,23 @@ report(
 )
 """
 
+MARK = "OPTUNA_PROPULATE_TEST"  # in the environment of all that a job starts
+
+
+@pytest.fixture(autouse=True)
+def _mark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(MARK, str(tmp_path))
+
 
 def writers(folder: Path) -> list[int]:
-    """Return the writers that were started in a folder and still run."""
+    """Return the writers that still run of jobs that the test with this folder has started."""
     found = []
     for process in Path("/proc").iterdir():
         try:
             command = (process / "cmdline").read_bytes()
+            environment = (process / "environ").read_bytes().split(b"\0")
             is_writer = b"optuna_propulate.storages.writer" in command
-            if is_writer and os.readlink(process / "cwd") == str(folder):
+            if is_writer and f"{MARK}={folder}".encode() in environment:
                 found.append(int(process.name))
         except OSError:
             continue  # it has ended, or is no process

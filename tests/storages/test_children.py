@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import optuna
@@ -152,3 +155,29 @@ def test_choices_that_no_database_can_hold_are_refused_where_they_are_suggested(
     storage.close()
     (stored,) = RDBStorage(storage._url).get_all_trials(study._study_id)
     assert (stored.value, stored.params) == (0.5, {})
+
+
+def test_a_locked_database_holds_up_nobody_who_has_children(tmp_path: Path) -> None:
+    storage = BatchedRDBStorage(f"sqlite:///{tmp_path}/study.db", flush_interval=0.1)
+    study = optuna.create_study(storage=storage, study_name="s")
+    trial = study.ask()
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    with sqlite3.connect(tmp_path / "study.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        study.tell(study.ask(), 1.0)
+        deadline = time.monotonic() + 60
+        while not storage._view.is_away:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        begun = time.monotonic()
+        for step in range(30):  # the writer waits up to 5 s for the lock, again and again
+            trial.report(0.5, step)
+            assert len(storage.get_trial(trial._trial_id).intermediate_values) == step + 1
+        assert time.monotonic() - begun < 30
+        other.execute("ROLLBACK")
+    study.tell(trial, 2.0)
+    storage.close()
+    trials = RDBStorage(f"sqlite:///{tmp_path}/study.db").get_all_trials(study._study_id)
+    assert [trial.value for trial in trials] == [2.0, 1.0]

@@ -72,9 +72,6 @@ def test_thousands_of_trials_leave_the_rows_that_they_should(
     url = f"sqlite:///{tmp_path}/study.db"
     plain = optuna.load_study(study_name="s", storage=url)
     assert {rank["best"] for rank in outcome.ranks} == {plain.best_value}
-    optuna.copy_study(
-        from_study_name="s", from_storage=url, to_storage=url, to_study_name="copied"
-    )
     plain.optimize(lambda trial: trial.suggest_float("x", -5, 5), n_trials=1)
     assert plain.trials[-1].number == 4000
 

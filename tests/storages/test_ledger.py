@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from optuna_propulate.storages.batched import BatchedRDBStorage
 from optuna_propulate.storages.engine import connect_engine
 from optuna_propulate.storages.ledger import Ledger
+from optuna_propulate.storages.ledger import merged
 from optuna_propulate.storages.protocol import Change
 from optuna_propulate.storages.protocol import distribution_json
 from optuna_propulate.storages.protocol import utc
@@ -190,3 +191,18 @@ def test_a_trial_that_the_database_refuses_is_reported_and_fails_alone(
     ]
     done = TrialState.COMPLETE
     assert states == [done, TrialState.FAIL, done, done]
+
+
+def test_reports_that_have_piled_up_are_merged_in_a_time_that_follows_their_number() -> None:
+    class Step(int):
+        n_hashed = 0
+
+        def __hash__(self) -> int:
+            Step.n_hashed += 1
+            return int(self)
+
+    n = 500
+    changes = [Change(3, None, "RUNNING", "then", None, steps=[(Step(i), 0.5)]) for i in range(n)]
+    (change,) = merged(changes).values()
+    assert change.steps == [(i, 0.5) for i in range(n)]
+    assert Step.n_hashed <= 3 * n

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -10,7 +12,6 @@ import subprocess
 import sys
 import time
 import traceback
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -41,7 +42,7 @@ LIST = ["call", 2, "study", ["get_all_studies", []]]
 ANSWER_TO_LIST = ["result", 2, []]
 
 
-@contextmanager
+@contextlib.contextmanager
 def started(url: str, *, beyond: bool = False) -> Iterator[WriterProcess]:
     writer = WriterProcess(url, None, 1.0, beyond=beyond)
     try:
@@ -108,6 +109,12 @@ def is_running(process: int) -> bool:
         return False
 
 
+def seconds_used(process: int) -> float:
+    """Return how long a process has computed."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def children(process: int) -> list[int]:
     found = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     return [int(child) for child in found]
@@ -142,6 +149,25 @@ def test_whoever_connects_and_says_nothing_blocks_nobody(url: str) -> None:
             half.connection.sendall(proof(writer.token, half.nonce)[:31])
             with Client(address).prove(writer.token) as rank:
                 assert rank.ask(LIST) == ANSWER_TO_LIST
+
+
+def test_a_thousand_strangers_neither_stay_nor_keep_the_writer_busy(url: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    try:
+        with started(url) as writer, contextlib.ExitStack() as stack:
+            address, process = writer.addresses[0], writer._process.pid
+            for _ in range(1300):
+                stack.enter_context(Client(address))
+            with Client(address).prove(writer.token) as rank:
+                assert rank.ask(LIST) == ANSWER_TO_LIST
+                assert len(os.listdir(f"/proc/{process}/fd")) < 300
+                before = seconds_used(process)
+                time.sleep(2.0)
+                assert seconds_used(process) - before < 1.0
+                assert rank.ask(LIST) == ANSWER_TO_LIST
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_rank_that_speaks_nonsense_is_dropped_and_the_others_are_served(url: str) -> None:

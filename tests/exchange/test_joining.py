@@ -1,0 +1,61 @@
+"""Ranks that come late are waited for; ranks that never come are named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+JOIN = """
+import time
+from mpi4py import MPI
+from optuna_propulate.exchange.joining import join
+
+comm = MPI.COMM_WORLD
+comm.Barrier()
+begun = time.monotonic()
+"""
+
+
+def test_ranks_that_come_one_after_the_other_are_waited_for(mpiexec: Callable) -> None:
+    outcome = mpiexec(
+        JOIN
+        + """
+time.sleep(2.0 * comm.rank)  # the last one longer after the first than the timeout
+join(comm, comm.Ibarrier().Test, 4.0, "came")
+comm.Barrier()
+report(seconds=time.monotonic() - begun, left=comm.Iprobe())
+""",
+        4,
+    )
+    assert outcome.status == 0, outcome.stderr
+    assert all(rank["seconds"] > 6.0 for rank in outcome.ranks)
+    assert not any(rank["left"] for rank in outcome.ranks)
+
+
+def test_ranks_that_never_come_are_named_on_all_others(mpiexec: Callable) -> None:
+    outcome = mpiexec(
+        JOIN
+        + """
+error = ""
+if comm.rank in (1, 3):
+    time.sleep(12)
+else:
+    try:
+        join(comm, comm.Ibarrier().Test, 2.0, "came")
+    except TimeoutError as failure:
+        error = str(failure)
+report(error=error, seconds=time.monotonic() - begun)
+time.sleep(5 if comm.rank == 1 else 60)  # until all have written their reports
+comm.Abort(3)
+""",
+        5,
+    )
+    for rank in (0, 2, 4):
+        assert outcome.ranks[rank]["error"] == (
+            f"Not all of the 5 MPI ranks came (rank {rank} did): for 2 s nobody came, and the "
+            "ranks 1, 3 are missing."
+        )
+        assert outcome.ranks[rank]["seconds"] < 10
