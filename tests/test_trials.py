@@ -11,7 +11,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from optuna.trial import create_trial
 
-import optuna_propulate
+from optuna_propulate.islands.history import summarize
 from optuna_propulate.trials import outlined_trials
 from optuna_propulate.visualization import plot_best_values
 
@@ -67,7 +67,7 @@ def test_figures_and_summaries_of_a_database_read_as_those_in_memory(database: s
     for storage in (database, None):
         study = optuna.create_study(storage=storage, study_name="s")
         fill(study)
-        shown.append(optuna_propulate.summarize(study, 2))
+        shown.append(summarize(study, 2))
         assert plot_best_values(study).data
     assert shown[0] == shown[1]
     assert "trial 0: {'x': 0.5}" in shown[0]

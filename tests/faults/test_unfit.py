@@ -78,8 +78,8 @@ def test_a_trial_that_the_database_does_not_take_fails_alone(
     assert states == ["COMPLETE"] * 2 + ["FAIL"] + ["COMPLETE"] * 2
     assert stored[2].user_attrs[FAIL_REASON]
     (path,) = files
-    (line,) = path.read_text().splitlines()
-    assert json.loads(line)["study"] == "s"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {(line["study"], line["trial"][0]) for line in lines} == {("s", 2)}
     command = [sys.executable, "-m", "optuna_propulate", "import", path, "--storage", database]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
