@@ -68,8 +68,8 @@ def device_for_rank(
 
     Raises:
         RuntimeError: If ``accelerator`` is ``"gpu"`` and some rank of this node sees none.
-        TimeoutError: If not every rank calls this within a minute (or what the environment
-            variable ``OPTUNA_PROPULATE_COMM_TIMEOUT`` says).
+        TimeoutError: If ranks are missing a minute after the last one called this (or what the
+            environment variable ``OPTUNA_PROPULATE_COMM_TIMEOUT`` says).
         ValueError: If ``accelerator`` is unknown.
     """
     import torch

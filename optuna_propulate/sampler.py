@@ -169,8 +169,8 @@ class PropulateSampler(BaseSampler):
         """Wait until every rank has built its sampler.
 
         Raises:
-            TimeoutError: If some rank has not within a minute, or what the environment variable
-                ``OPTUNA_PROPULATE_COMM_TIMEOUT`` says in seconds.
+            TimeoutError: If ranks are missing a minute after the last one has, or what the
+                environment variable ``OPTUNA_PROPULATE_COMM_TIMEOUT`` says in seconds.
             ValueError: On every rank, if islands, topology, migration or population size differ.
         """
         if self._transport is not None:

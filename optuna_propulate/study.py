@@ -84,8 +84,8 @@ def create_study(
     Raises:
         DuplicatedStudyError: If the study exists and ``load_if_exists`` is false.
         StorageInternalError: If the storage cannot be opened; its password is not shown.
-        TimeoutError: If not every rank calls this within a minute (or what the environment
-            variable ``OPTUNA_PROPULATE_COMM_TIMEOUT`` says).
+        TimeoutError: If ranks are missing a minute after the last one called this (or what the
+            environment variable ``OPTUNA_PROPULATE_COMM_TIMEOUT`` says).
         ValueError: If an argument is out of its range, or the ranks cannot share the storage.
     """
 
