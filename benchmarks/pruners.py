@@ -7,7 +7,7 @@ and sampler: the mean over the seeds of the best validation loss after 50, 100 a
 how many runs it is lower than TPE's, the share of trials after the 30th that were random, and of
 epochs that were trained. ::
 
-    python benchmarks/pruners.py --seeds 10 --trials 200
+    python benchmarks/pruners.py --seeds 10 --trials 200 --results benchmarks/results
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from functools import partial
 from itertools import product
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 from typing import Any
@@ -44,6 +45,12 @@ if TYPE_CHECKING:
 N_EPOCHS = 27
 N_VALIDATION = 600
 WORST = 10.0  # the loss of a training that diverges
+CAPTION = """\
+# Under pruners
+
+A multilayer perceptron on scikit-learn's digits, five hyperparameters, up to 27
+epochs; {trials} trials one after the other, means of {seeds} seeds of the best validation loss of
+a complete trial. `python benchmarks/pruners.py --seeds {seeds} --trials {trials}`"""
 N_STARTUP = 30  # trials, of which nobody asks how they were made
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "none": optuna.pruners.NopPruner,
@@ -197,13 +204,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="how many (%(default)s)")
     parser.add_argument("--trials", type=int, default=200, help="above 30 (%(default)s)")
     parser.add_argument("--processes", type=int, help="(one for each core)")
+    parser.add_argument("--results", type=Path, help="where the table goes, too")
     flags = parser.parse_args()
     with ProcessPoolExecutor(flags.processes) as pool:
         futures = [
             pool.submit(search, pruner, sampler, seed, flags.trials)
             for pruner, sampler, seed in product(PRUNERS, SAMPLERS, range(flags.seeds))
         ]
-        print(table([future.result() for future in futures], flags.trials))
+        found = table([future.result() for future in futures], flags.trials)
+    print(found)
+    if flags.results:
+        caption = CAPTION.format(seeds=flags.seeds, trials=flags.trials)
+        (flags.results / "pruners.md").write_text(f"{caption}\n\n{found}\n")
 
 
 if __name__ == "__main__":
