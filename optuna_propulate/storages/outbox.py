@@ -70,7 +70,7 @@ class Outbox:
         self._is_away = False  # as the writer says of the database
         self._is_late = False  # whether a commit was waited for in vain, and none has come since
         self._is_given_up = False  # likewise, by somebody patient
-        self._is_hurried = False
+        self.is_hurried = False  # whether nobody is to wait for the database any more
         self.link = Link(
             office.address,
             office.token,
@@ -158,7 +158,7 @@ class Outbox:
 
     def hurry(self) -> None:
         """Let nobody wait for a commit from now on."""
-        self._is_hurried = True
+        self.is_hurried = True
         with self._progress:
             self._progress.notify_all()
 
@@ -220,7 +220,7 @@ class Outbox:
 
     def _is_in_vain(self, deadline: float, is_patient: bool) -> bool:
         """Tell whether a commit is not waited for any more; the lock is held."""
-        if self._is_hurried or self._is_given_up or (self._is_late and not is_patient):
+        if self.is_hurried or self._is_given_up or (self._is_late and not is_patient):
             return True
         if time.monotonic() < deadline:
             return False

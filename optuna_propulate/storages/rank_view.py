@@ -52,6 +52,7 @@ _logger = optuna.logging.get_logger("optuna." + __name__)
 
 _N_RECENT = 256  # trials of this rank that are committed, and may be asked for once more
 _DECIDED_WITHIN = 2 * EXPIRES_AFTER  # in seconds, whether another job that adds trials is alive
+_READ_PAUSE = 0.5  # in seconds, before a rank tries again to read what its sampler goes on from
 _SYNC_TIMEOUT = 10.0  # in seconds, to hear what a child process has told
 
 
@@ -301,7 +302,7 @@ class RankView:
             try:
                 return list(self.call("begin", study_id, None, None, timeout=timeout))
             except UnansweredError:
-                if not self._outbox.is_away:
+                if not self._outbox.is_away or self._outbox.is_hurried:
                     raise
 
     def claim_number(self, study: StudyView) -> int:
@@ -479,7 +480,28 @@ class RankView:
                 study.cache.expire()
 
     def read_all(self, study: StudyView) -> list[FrozenTrial]:
-        """Return all trials that are committed, in the order of their numbers."""
+        """Return all trials that are committed, in the order of their numbers.
+
+        Whoever adds trials already waits for a database that is away: its sampler goes on from
+        what is there.
+
+        Raises:
+            StorageInternalError: If the database cannot be read, though it can be written.
+        """
+        deadline = 0.0
+        while True:
+            try:
+                return self._read_all(study)
+            except StorageInternalError as error:
+                now = time.monotonic()
+                if not deadline or self._outbox.is_away:
+                    deadline = now + self._commit_timeout
+                if not study.has_begun or self._outbox.is_hurried or now > deadline:
+                    raise
+                self._outbox.warn(f"{error}; the first trial waits for it.")
+            time.sleep(_READ_PAUSE)
+
+    def _read_all(self, study: StudyView) -> list[FrozenTrial]:
         trials = []
         with self._reader.connect() as connection:
             for trial in read_trials_after(connection, study.study_id, -1):

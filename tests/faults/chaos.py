@@ -51,6 +51,7 @@ GONE_WITHIN = 30.0  # the longest pause of a writer between two tries, and some
 STARTED_WITHIN = 120.0
 ENDED_WITHIN = 120.0  # after its time is up and the database is back
 MARK = "OPTUNA_PROPULATE_CHAOS"  # in the environment of all that a job starts
+KEPT = "optuna.exceptions.StorageInternalError: The database has not taken all trials"
 
 JOB = """
 import json, multiprocessing, os, sys, time, uuid
@@ -148,6 +149,7 @@ class Tally:
             database, in seconds.
         away: For how long the database was, in seconds.
         n_imported: How many trials came back from files.
+        n_kept: How many jobs ended with the error that names such a file.
         problems: What must not be, and what kind of problem it is.
     """
 
@@ -157,6 +159,7 @@ class Tally:
     away: list[float] = field(default_factory=list)
     n_trials: int = 0
     n_imported: int = 0
+    n_kept: int = 0
     problems: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -268,7 +271,10 @@ class Rounds:
         n_done = len(list(self._folder.glob("done*")))
         if not is_killed and not (status == 0 and n_done == n_ranks) and not files:
             problems.append(("searches ended", f"{fault}, status {status}: {said}"))
-        if "Traceback" in said.read_text() and not is_killed:
+        text = said.read_text()
+        n_kept = text.count(KEPT)
+        self.tally.n_kept += bool(n_kept)
+        if text.count("Traceback") > n_kept and not is_killed:
             problems.append(("searches ended", f"{fault}, a traceback: {said}"))
         for path in files:
             self.tally.n_imported += import_trials(path, self._database.url)
@@ -363,6 +369,7 @@ def report(tallies: Sequence[Tally]) -> bool:
         ("outages", len(away)),
         ("trials in the databases", sum(tally.n_trials for tally in tallies)),
         ("of them, out of files", sum(tally.n_imported for tally in tallies)),
+        ("jobs whose status names a file", sum(tally.n_kept for tally in tallies)),
     ]
     kinds = Counter(kind for kind, _ in problems)
     rows += [(kind, kinds[kind]) for kind in PROBLEMS]

@@ -19,7 +19,9 @@ from optuna.trial import TrialState
 
 import optuna_propulate
 from optuna_propulate import BatchedRDBStorage
+from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate.storages.spill import import_trials
+from optuna_propulate.trials import operators_of
 
 
 if TYPE_CHECKING:
@@ -121,6 +123,33 @@ def test_a_rank_begins_while_the_database_is_away(
     server.close()
     assert [trial.value for trial in trials] == [None, 1.0]
     assert "is tried again" in caplog.text
+
+
+def test_a_sampler_waits_for_what_it_goes_on_from(tmp_path: Path) -> None:
+    server = servers.PostgreSQL(tmp_path)
+
+    class Interrupted(optuna_propulate.PropulateSampler):
+        def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            if trial.number == 20:  # the first one here, before the others are read
+                server.stop()
+                restart.start()
+            super().before_trial(study, trial)
+
+    def objective(trial: optuna.Trial) -> float:
+        return trial.suggest_float("x", 0, 1)
+
+    for sampler in (optuna_propulate.PropulateSampler(), Interrupted()):
+        restart = threading.Timer(3.0, server.start)
+        study = optuna_propulate.create_study(
+            server.url, study_name="s", sampler=sampler, load_if_exists=True
+        )
+        study.optimize(objective, n_trials=20)
+        storage_of(study).close()
+    restart.join()
+    trials = optuna.load_study(study_name="s", storage=server.url).trials
+    server.close()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 40
+    assert not any(operators_of(trial) == ("RandomInitialization",) for trial in trials[20:])
 
 
 def test_a_rank_begins_while_the_database_is_locked(
