@@ -260,13 +260,17 @@ def _frozen(
                 for name, value, _ in params[identity]
             },
             distributions=distributions,
-            user_attrs={key: json.loads(text) for key, text in user[identity]},
-            system_attrs={key: json.loads(text) for key, text in system[identity] if key != OWNER},
+            user_attrs={key: _value_of(text) for key, text in user[identity]},
+            system_attrs={key: _value_of(text) for key, text in system[identity] if key != OWNER},
             intermediate_values={
                 step: _loaded(value, kind) for step, value, kind in steps[identity]
             },
             trial_id=identity,
         )
+
+
+def _value_of(text: str) -> Any:
+    return int(text) if text.isdecimal() and text.isascii() else json.loads(text)  # most are
 
 
 def _loaded(value: float | None, kind: Any) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+import numpy as np
 from optuna.trial import TrialState
 
 from optuna_propulate.trials import island_of
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     Span = tuple[datetime, datetime]
 
+_TIME = "datetime64[us]"
 _N_NAMED = 64  # how many workers are named
 _COLORS = {
     TrialState.COMPLETE: "#0072b2",
@@ -78,9 +80,10 @@ def plot_worker_timeline(study: Study) -> Figure:
         if shown:
             traces.append(
                 plotly.graph_objects.Scattergl(
-                    x=[time for _, (start, end) in shown for time in (start, end, None)],
-                    y=[y for trial, _ in shown for y in (rows[_seat(trial)],) * 2 + (None,)],
-                    customdata=[n for trial, _ in shown for n in (trial.number,) * 3],
+                    # A line from start to end, and a gap; in arrays, as plotly copies lists.
+                    x=np.array([(start, end, end) for _, (start, end) in shown], _TIME).ravel(),
+                    y=np.array([(rows[_seat(t)],) * 2 + (np.nan,) for t, _ in shown]).ravel(),
+                    customdata=np.repeat([trial.number for trial, _ in shown], 3),
                     hovertemplate="trial %{customdata}<extra></extra>",
                     mode="lines",
                     line={"color": color, "width": _thickness(len(rows))},
