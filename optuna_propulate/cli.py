@@ -188,7 +188,7 @@ def _show(study: optuna.Study, top: int = 1) -> None:
     ends = [trial.datetime_complete for trial in trials if trial.datetime_complete]
     if starts and ends and (seconds := (max(ends) - min(starts)).total_seconds()) > 0:
         print(f"{len(ends) / seconds:.3g} trials/s from the first start to the last end")
-    print(summary_of(study, trials, top), flush=True)
+    print(_checked(lambda: summary_of(study, trials, top), status=1), flush=True)
 
 
 def _sampler(given: argparse.Namespace) -> PropulateSampler:

@@ -115,7 +115,8 @@ class PropulateSampler(BaseSampler):
         seed: The seed of all workers, each of which draws a stream of its own; not negative.
 
     Raises:
-        TimeoutError: If not every rank builds a sampler with ``islands="node"`` within a minute.
+        TimeoutError: If not every rank builds a sampler with ``islands="node"``, and none has come
+            to do so for a minute.
         TypeError: If ``islands``, ``topology``, ``migration``, ``operators`` or ``comm`` is of
             another type.
         ValueError: If an argument is out of its range. What differs between the ranks is found
@@ -169,8 +170,8 @@ class PropulateSampler(BaseSampler):
         """Wait until every rank has built its sampler.
 
         Raises:
-            TimeoutError: If ranks are missing a minute after the last one has, or what the
-                environment variable ``OPTUNA_PROPULATE_COMM_TIMEOUT`` says in seconds.
+            TimeoutError: If some rank has not within a minute, or what the environment variable
+                ``OPTUNA_PROPULATE_COMM_TIMEOUT`` says in seconds.
             ValueError: On every rank, if islands, topology, migration or population size differ.
         """
         if self._transport is not None:

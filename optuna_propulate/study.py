@@ -197,6 +197,9 @@ class IslandStudy(optuna.Study):
                         n_jobs, (*caught, InterruptedTrialError), callbacks, gc_after_trial,
                         show_progress_bar,
                     )  # fmt: skip
+                except StorageInternalError:
+                    if not stopping.signal:  # else that ends the search, in order
+                        raise
                 finally:
                     file = save(self)
             _exit_after(stopping.signal)

@@ -69,6 +69,11 @@ def test_a_search_is_run_gone_on_with_and_summarised(folder: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert f"study s: {n_trials} trials ({n_trials} complete)" in done.stdout
     assert len(_trials(folder)) == 40
+    refused = _call(folder, "summary", "--top", "0")
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "optuna-propulate: top_n must be at least 1, but got 0.\n",
+    )
     shown = _call(folder, "summary", "--top", "2")
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.count("'x'") == 2

@@ -121,3 +121,20 @@ def test_a_storage_that_each_rank_has_alone_is_refused_on_all(mpiexec: Callable)
     assert outcome.status == 0, outcome.stderr
     assert all("share: give a URL" in told["error"] for told in outcome.ranks)
     assert len(outcome.ranks) == 2
+
+
+def test_a_rank_that_never_searches_holds_up_nobody(mpiexec: Callable) -> None:
+    outcome = mpiexec(
+        """
+        import optuna, optuna_propulate
+        from mpi4py import MPI
+        rank = MPI.COMM_WORLD.rank
+        study = optuna.create_study(sampler=optuna_propulate.PropulateSampler())
+        study.optimize(sphere, n_trials=0 if rank == 1 else 3)
+        report(n=len(study.trials))
+        """,
+        3,
+        timeout=60,
+    )
+    assert outcome.status == 0, outcome.stderr
+    assert [told["n"] for told in outcome.ranks] == [3, 0, 3]

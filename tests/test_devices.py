@@ -84,4 +84,4 @@ def test_a_rank_that_does_not_ask_for_its_device_is_an_error(mpiexec: Callable) 
         environ={"OPTUNA_PROPULATE_COMM_TIMEOUT": "2", "CUDA_VISIBLE_DEVICES": ""},
     )
     assert "Not all of the 2 MPI ranks called device_for_rank" in outcome.ranks[0]["error"]
-    assert "rank 1 is missing" in outcome.ranks[0]["error"]
+    assert "missing: rank 1." in outcome.ranks[0]["error"]

@@ -18,25 +18,26 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 _FIRST_TAG, _N_TAGS = 32000, 700  # MPI guarantees the tags 0..32767
-_LISTEN = 5.0  # in seconds, to the ranks that answer
+_LISTEN = 5.0  # in seconds: how long the ranks that are here may take to answer
 _MOST_NAMED = 10
 
 
 def join(comm: MPI.Intracomm, done: Callable[[], bool], timeout: float, call: str) -> None:
-    """Wait until every rank has made the same call.
+    """Wait until every rank is in the same call; collective.
 
     Ranks come one after the other where many are started on few cores, or from a slow file
     system. So the timeout counts from the last one that came. Who has come is asked only once the
-    timeout is over; before, no message is sent.
+    timeout is over for this rank; before, none sends a message of its own.
 
     Args:
         comm: The ranks.
-        done: Tells whether all have made the call, by a collective operation that has begun here.
+        done: Tells whether all are in the call, by a collective operation that has begun here.
         timeout: How long nobody may come, in seconds.
         call: What every rank has to do, for the message: ``"called create_study"``.
 
     Raises:
-        TimeoutError: If nobody came for so long; it names the ranks that are missing.
+        TimeoutError: If nobody came for so long; it names the ranks that are missing. Also on a
+            rank that comes after the others have given up.
     """
     roll = _Roll(comm, zlib.crc32(call.encode()) % _N_TAGS + _FIRST_TAG)
 
@@ -44,19 +45,25 @@ def join(comm: MPI.Intracomm, done: Callable[[], bool], timeout: float, call: st
         roll.answer()
         return done()
 
-    deadline = time.monotonic() + timeout
-    while not poll(is_done, deadline - time.monotonic()):
-        if not roll.was_called:
-            roll.call()
-            deadline = time.monotonic() + min(timeout, _LISTEN)
-        elif time.monotonic() < roll.last_came + timeout:
+    def wait_until(deadline: float) -> bool:
+        return poll(is_done, max(0.0, deadline - time.monotonic()))
+
+    if not wait_until(roll.last_came + timeout):
+        roll.call()
+        is_over = wait_until(time.monotonic() + min(timeout, _LISTEN))
+        while not is_over:
             deadline = roll.last_came + timeout
-        else:
-            raise TimeoutError(
-                f"Not all of the {comm.size} MPI ranks {call} (rank {comm.rank} did): for "
-                f"{timeout:g} s nobody came, and {_shown(roll.missing)} missing."
-            )
-    roll.close()
+            if time.monotonic() >= deadline:
+                raise TimeoutError(
+                    f"Not all of the {comm.size} MPI ranks {call} (rank {comm.rank} did): for "
+                    f"{timeout:g} s nobody came; missing: {_shown(roll.missing)}."
+                )
+            is_over = wait_until(deadline)
+    if not roll.close(timeout):
+        raise TimeoutError(
+            f"Rank {comm.rank} of {comm.size} came too late: the others have given up, as not all "
+            f"MPI ranks {call}."
+        )
 
 
 class _Roll:
@@ -72,7 +79,6 @@ class _Roll:
         self._came_at = {comm.rank: time.monotonic()}
         self._told: dict[int, tuple[Any, Any]] = {}  # requests, and what they send
         self._n_heard = 0
-        self.was_called = False
 
     @property
     def last_came(self) -> float:
@@ -86,7 +92,6 @@ class _Roll:
 
     def call(self) -> None:
         """Tell all ranks that this one is here; those that are answer."""
-        self.was_called = True
         for rank in range(self._comm.size):
             self._tell(rank)
 
@@ -95,15 +100,23 @@ class _Roll:
         for rank in self._hear():
             self._tell(rank)
 
-    def close(self) -> None:
-        """Leave no message in the communicator; collective, once all are here."""
-        sent, n_heard = np.zeros(self._comm.size, np.int64), np.zeros(1, np.int64)
+    def close(self, timeout: float) -> bool:
+        """Leave no message in the communicator; collective, once all are here.
+
+        Every rank learns how many messages it was sent, and receives those that it has not yet.
+
+        Returns:
+            Whether all ranks did so within the timeout, in seconds.
+        """
+        sent, n_sent_here = np.zeros(self._comm.size, np.int64), np.zeros(1, np.int64)
         sent[list(self._told)] = 1
-        poll(self._comm.Ireduce_scatter_block(sent, n_heard).Test)
-        while self._n_heard < n_heard[0]:
+        if not poll(self._comm.Ireduce_scatter_block(sent, n_sent_here).Test, timeout):
+            return False
+        while self._n_heard < n_sent_here[0]:
             self._hear()
         for request, _ in self._told.values():
             poll(request.Test)
+        return True
 
     def _hear(self) -> list[int]:
         """Receive what has come in; return who sent it."""
@@ -126,6 +139,8 @@ class _Roll:
 
 def _shown(ranks: list[int]) -> str:
     named = ", ".join(map(str, ranks[:_MOST_NAMED]))
+    if not ranks:
+        return "none of them"
     if len(ranks) > _MOST_NAMED:
-        return f"{len(ranks)} of them ({named}, ...) are"
-    return f"rank {named} is" if len(ranks) == 1 else f"the ranks {named} are"
+        return f"{len(ranks)} of them ({named}, ...)"
+    return f"rank {named}" if len(ranks) == 1 else f"the ranks {named}"

@@ -69,7 +69,7 @@ class MpiTransport:
         """Wait until every rank has built its transport.
 
         Raises:
-            TimeoutError: If some rank has not, and none has come for the timeout.
+            TimeoutError: If some rank has not within the timeout.
             ValueError: On every rank, if a setting differs on some of them.
         """
         if self._connected:
@@ -78,7 +78,7 @@ class MpiTransport:
             if self._failure is not None:
                 raise self._failure
             try:
-                join(self._given, self._complete, self._timeout, "built their PropulateSampler")
+                self._complete_all()
                 self._compare()
             except (TimeoutError, ValueError) as error:
                 self._failure = error
@@ -156,6 +156,15 @@ class MpiTransport:
 
         return MPI.BYTE
 
+    def _complete_all(self) -> None:
+        # Not by ``join``: the other ranks have built theirs, and may not use them for hours.
+        if not poll(self._complete, self._timeout):
+            raise TimeoutError(
+                f"Not all of the {self.size} MPI ranks built their PropulateSampler within "
+                f"{self._timeout:g} s (rank {self.rank} did). Build it on every rank, or pass "
+                "the communicator of those that do as comm=..."
+            )
+
     def _complete(self) -> bool:
         return self._duplication.Test() and self._comparison.Test()
 
@@ -206,10 +215,10 @@ def nodes_of(comm: MPI.Intracomm, timeout: float) -> list[int]:
 
     Args:
         comm: The ranks.
-        timeout: How long to wait for all of them to call this, in seconds.
+        timeout: How long none of them may come to call this, in seconds.
 
     Raises:
-        TimeoutError: If some rank has not within the timeout.
+        TimeoutError: If some rank has not in time.
     """
     from mpi4py import MPI
 

@@ -19,6 +19,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from datetime import timezone
+from functools import partial
 from heapq import nsmallest
 from typing import TYPE_CHECKING
 from typing import Any
@@ -150,18 +151,18 @@ def summarize(study: Study, top_n: int = 1) -> str:
         top_n: How many individuals of each island are shown; at least 1.
 
     Raises:
+        StorageInternalError: If the database cannot be read.
         ValueError: If ``top_n`` is below 1.
     """
-    if top_n < 1:
-        raise ValueError(f"top_n must be at least 1, but got {top_n}.")
     return summary_of(study, outlined_trials(study), top_n)
 
 
 def summary_of(study: Study, trials: Sequence[FrozenTrial], top_n: int) -> str:
     """Return what ``summarize`` does, of trials that have been read."""
+    if top_n < 1:
+        raise ValueError(f"top_n must be at least 1, but got {top_n}.")
     records = migrations_of(trials)
     living = residences(trials)
-    direction = study.direction
     bred: dict[int, list[FrozenTrial]] = {}
     active: dict[int, list[FrozenTrial]] = {}
     homeless = 0
@@ -182,8 +183,9 @@ def summary_of(study: Study, trials: Sequence[FrozenTrial], top_n: int) -> str:
             f"island {island}: {len(here)} individuals active, {len(bred.get(island, []))} bred "
             f"here, {migrants_in[island]} migrants in, {migrants_out[island]} out"
         )
-        for best in nsmallest(top_n, here, key=lambda one: rank_key_of(one, direction)):
-            shown = trial_by_number(study, best.number).params
+        key = partial(rank_key_of, direction=study.direction)
+        for best in nsmallest(top_n, here, key=key):
+            shown = best.params or trial_by_number(study, best.number).params
             lines.append(f"  {best.value:.6g}, trial {best.number}: {shown}")
     if homeless:
         lines.append(f"no island: {homeless} individuals of other samplers")

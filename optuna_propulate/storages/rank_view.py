@@ -334,7 +334,10 @@ class RankView:
         return self._live.get(trial_id) or self._recent.get(trial_id)
 
     def hear_children(self) -> None:
-        """Hear what child processes have told of this rank's trials."""
+        """Hear what child processes have told of this rank's trials.
+
+        While the database is away, the writer may not answer: they are heard as it comes to it.
+        """
         if self.is_shared and not self._outbox.is_away:
             try:
                 self._outbox.link.receipt(_SYNC_TIMEOUT)
@@ -486,17 +489,20 @@ class RankView:
         what is there.
 
         Raises:
-            StorageInternalError: If the database cannot be read, though it can be written.
+            StorageInternalError: If the database cannot be read: at once, if this process adds no
+                trials yet or is in a hurry, else if it is not known to be away for
+                ``commit_timeout``.
         """
-        deadline = 0.0
+        known_away_at = time.monotonic()
         while True:
             try:
                 return self._read_all(study)
             except StorageInternalError as error:
                 now = time.monotonic()
-                if not deadline or self._outbox.is_away:
-                    deadline = now + self._commit_timeout
-                if not study.has_begun or self._outbox.is_hurried or now > deadline:
+                if self._outbox.is_away and self._outbox.link.broken is None:
+                    known_away_at = now
+                is_patient = study.has_begun and not self._outbox.is_hurried
+                if not is_patient or now > known_away_at + self._commit_timeout:
                     raise
                 self._outbox.warn(f"{error}; the first trial waits for it.")
             time.sleep(_READ_PAUSE)

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-_NOT_IN_AN_OUTLINE = ("TrialParamModel", "TrialIntermediateValueModel")
-
-
 def count_trials(connection: Connection, study_id: int, last_id: int | None = None) -> int:
     """Return how many trials a study has, up to an id."""
     trials = table("TrialModel")
@@ -230,24 +227,26 @@ def _frozen(
         (primary,) = source.primary_key.columns
         query = sa.select(source.c.trial_id, *(source.c[column] for column in columns))
         found: defaultdict[int, list[tuple[Any, ...]]] = defaultdict(list)
-        if outlined and model in _NOT_IN_AN_OUTLINE:
-            return found
         for identity, *facts in connection.execute(
             query.where(which(source.c.trial_id)).order_by(primary)
         ).all():
             found[identity].append(tuple(facts))
         return found
 
-    params = about("TrialParamModel", "param_name", "param_value", "distribution_json")
     values = about("TrialValueModel", "objective", "value", "value_type")
     user = about("TrialUserAttributeModel", "key", "value_json")
     system = about("TrialSystemAttributeModel", "key", "value_json")
-    steps = about(
-        "TrialIntermediateValueModel", "step", "intermediate_value", "intermediate_value_type"
-    )
+    params: dict[int, list[tuple[Any, ...]]] = {}
+    steps: dict[int, list[tuple[Any, ...]]] = {}
+    if not outlined:
+        params = about("TrialParamModel", "param_name", "param_value", "distribution_json")
+        steps = about(
+            "TrialIntermediateValueModel", "step", "intermediate_value", "intermediate_value_type"
+        )
     for row in rows:
         identity = row.trial_id
-        distributions = {name: distribution_of(text) for name, _, text in params[identity]}
+        told = params.get(identity, ())
+        distributions = {name: distribution_of(text) for name, _, text in told}
         yield FrozenTrial(
             number=row.number,
             state=row.state,
@@ -255,15 +254,12 @@ def _frozen(
             values=_in_order(values[identity]) or None,
             datetime_start=local(row.datetime_start),
             datetime_complete=local(row.datetime_complete),
-            params={
-                name: distributions[name].to_external_repr(value)
-                for name, value, _ in params[identity]
-            },
+            params={name: distributions[name].to_external_repr(value) for name, value, _ in told},
             distributions=distributions,
             user_attrs={key: _value_of(text) for key, text in user[identity]},
             system_attrs={key: _value_of(text) for key, text in system[identity] if key != OWNER},
             intermediate_values={
-                step: _loaded(value, kind) for step, value, kind in steps[identity]
+                step: _loaded(value, kind) for step, value, kind in steps.get(identity, ())
             },
             trial_id=identity,
         )

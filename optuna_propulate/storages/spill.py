@@ -137,9 +137,9 @@ def _import_into(
 ) -> tuple[int, list[str]]:
     rdb = open_rdb(url)
     study = optuna.load_study(study_name=name, storage=rdb)
-    engine = connect_engine(url, None, writing=True)
-    with engine.connect() as connection:
+    with rdb.engine.connect() as connection:
         imported = system_attribute(connection, study._study_id, IMPORTED)
+    engine = connect_engine(url, None, writing=True)
     n_imported, unfit = 0, []
     for change in changes:
         try:

@@ -55,7 +55,7 @@ comm.Abort(3)
     )
     for rank in (0, 2, 4):
         assert outcome.ranks[rank]["error"] == (
-            f"Not all of the 5 MPI ranks came (rank {rank} did): for 2 s nobody came, and the "
-            "ranks 1, 3 are missing."
+            f"Not all of the 5 MPI ranks came (rank {rank} did): for 2 s nobody came; missing: "
+            "the ranks 1, 3."
         )
         assert outcome.ranks[rank]["seconds"] < 10
