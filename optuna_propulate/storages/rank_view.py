@@ -491,8 +491,9 @@ class RankView:
         Raises:
             StorageInternalError: If the database cannot be read: at once, if this process adds no
                 trials yet or is in a hurry, else if it is not known to be away for
-                ``commit_timeout``.
+                ``commit_timeout``, and no less than the writer takes to say so.
         """
+        patience = max(self._commit_timeout, _DECIDED_WITHIN)
         known_away_at = time.monotonic()
         while True:
             try:
@@ -502,7 +503,7 @@ class RankView:
                 if self._outbox.is_away and self._outbox.link.broken is None:
                     known_away_at = now
                 is_patient = study.has_begun and not self._outbox.is_hurried
-                if not is_patient or now > known_away_at + self._commit_timeout:
+                if not is_patient or now > known_away_at + patience:
                     raise
                 self._outbox.warn(f"{error}; the first trial waits for it.")
             time.sleep(_READ_PAUSE)

@@ -7,6 +7,7 @@ it before, so what the ranks have told is committed even if all of them are kill
 from __future__ import annotations
 
 import json
+import logging
 import os
 import resource
 import selectors
@@ -429,6 +430,7 @@ def main() -> None:
     """Read the settings from the standard input, say where it listens, and serve."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # a lost connection is ours
     _allow_many_connections()
     settings = json.loads(sys.stdin.readline())
     folder = Path(settings["folder"])

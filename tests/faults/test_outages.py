@@ -19,7 +19,6 @@ from optuna.trial import TrialState
 
 import optuna_propulate
 from optuna_propulate import BatchedRDBStorage
-from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate.storages.spill import import_trials
 from optuna_propulate.trials import operators_of
 
@@ -140,11 +139,12 @@ def test_a_sampler_waits_for_what_it_goes_on_from(tmp_path: Path) -> None:
 
     for sampler in (optuna_propulate.PropulateSampler(), Interrupted()):
         restart = threading.Timer(3.0, server.start)
+        storage = BatchedRDBStorage(server.url, commit_timeout=0.1)
         study = optuna_propulate.create_study(
-            server.url, study_name="s", sampler=sampler, load_if_exists=True
+            storage, study_name="s", sampler=sampler, load_if_exists=True
         )
         study.optimize(objective, n_trials=20)
-        storage_of(study).close()
+        storage.close()
     restart.join()
     trials = optuna.load_study(study_name="s", storage=server.url).trials
     server.close()
