@@ -26,11 +26,11 @@ from optuna_propulate.islands.migration import Pollination
 from optuna_propulate.loop import best_so_far
 from optuna_propulate.pace import Pace
 from optuna_propulate.sampler import PropulateSampler
+from optuna_propulate.storages.outlines import outlined_trials
 from optuna_propulate.storages.rdb import open_rdb
 from optuna_propulate.storages.spill import import_trials
 from optuna_propulate.study import DEFAULT_STORAGE
 from optuna_propulate.study import create_study
-from optuna_propulate.trials import outlined_trials
 from optuna_propulate.version import __version__
 
 

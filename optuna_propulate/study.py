@@ -197,9 +197,10 @@ class IslandStudy(optuna.Study):
                         n_jobs, (*caught, InterruptedTrialError), callbacks, gc_after_trial,
                         show_progress_bar,
                     )  # fmt: skip
-                except StorageInternalError:
-                    if not stopping.signal:  # else that ends the search, in order
+                except StorageInternalError as error:
+                    if not stopping.signal:
                         raise
+                    _logger.warning(f"The signal ends a wait for the database: {error}")
                 finally:
                     file = save(self)
             _exit_after(stopping.signal)

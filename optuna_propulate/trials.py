@@ -12,11 +12,9 @@ from typing import TypeGuard
 from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_propulate._optuna_compat import all_trials
 from optuna_propulate._optuna_compat import contains
-from optuna_propulate._optuna_compat import engine_of
 from optuna_propulate._optuna_compat import is_fixed
 from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import study_id
@@ -25,8 +23,6 @@ from optuna_propulate.genes import Gene
 from optuna_propulate.individual import NO_WORKER
 from optuna_propulate.individual import Individual
 from optuna_propulate.individual import Lineage
-from optuna_propulate.storages.reading import read_trials_after
-from optuna_propulate.storages.reading import uncollected
 
 
 if TYPE_CHECKING:
@@ -322,27 +318,6 @@ def read_trials(study: Study) -> list[FrozenTrial]:
     """Return every trial of the study, read anew where the storage can do without a cache."""
     read = getattr(storage_of(study), "read_trials", None)
     return all_trials(study) if read is None else list(read(study_id(study)))
-
-
-def outlined_trials(study: Study) -> list[FrozenTrial]:
-    """Return every trial of the study, perhaps without parameters and intermediate values.
-
-    Optuna's own RDB storage takes a minute and gigabytes to read 100,000 trials: there, they are
-    read in bulk.
-
-    Raises:
-        StorageInternalError: If the database cannot be read.
-    """
-    engine = engine_of(study)
-    if engine is None:
-        return all_trials(study)
-    try:
-        with engine.connect() as connection, uncollected():
-            trials = list(read_trials_after(connection, study_id(study), -1, outlined=True))
-    except SQLAlchemyError as error:
-        reason = getattr(error, "orig", None) or error
-        raise StorageInternalError(f"The trials cannot be read: {reason}") from error
-    return sorted(trials, key=lambda trial: trial.number)
 
 
 def n_trials_of(study: Study) -> int:

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from optuna.trial import create_trial
 
 from optuna_propulate.islands.history import summarize
-from optuna_propulate.trials import outlined_trials
+from optuna_propulate.storages.outlines import outlined_trials
 from optuna_propulate.visualization import plot_best_values
 
 

@@ -112,11 +112,13 @@ class _Roll:
         sent[list(self._told)] = 1
         if not poll(self._comm.Ireduce_scatter_block(sent, n_sent_here).Test, timeout):
             return False
-        while self._n_heard < n_sent_here[0]:
+
+        def is_empty() -> bool:
             self._hear()
-        for request, _ in self._told.values():
-            poll(request.Test)
-        return True
+            are_sent = [request.Test() for request, _ in self._told.values()]
+            return self._n_heard >= n_sent_here[0] and all(are_sent)
+
+        return poll(is_empty, timeout)
 
     def _hear(self) -> list[int]:
         """Receive what has come in; return who sent it."""

@@ -26,11 +26,11 @@ from typing import Any
 
 from optuna_propulate._optuna_compat import trial_by_number
 from optuna_propulate.islands.migration import Migration
+from optuna_propulate.storages.outlines import outlined_trials
 from optuna_propulate.trials import MIGRATIONS
 from optuna_propulate.trials import complete
 from optuna_propulate.trials import island_of
 from optuna_propulate.trials import migrations_after
-from optuna_propulate.trials import outlined_trials
 from optuna_propulate.trials import rank_key_of
 
 

@@ -485,13 +485,12 @@ class RankView:
     def read_all(self, study: StudyView) -> list[FrozenTrial]:
         """Return all trials that are committed, in the order of their numbers.
 
-        Whoever adds trials already waits for a database that is away: its sampler goes on from
-        what is there.
+        A process that adds trials waits while the database is away, as its sampler goes on from
+        what is there. Another one, and one that is in a hurry, does not.
 
         Raises:
-            StorageInternalError: If the database cannot be read: at once, if this process adds no
-                trials yet or is in a hurry, else if it is not known to be away for
-                ``commit_timeout``, and no less than the writer takes to say so.
+            StorageInternalError: If the database cannot be read, and nobody waits for it: also
+                where it could be written for ``commit_timeout``, and for 30 s at least.
         """
         patience = max(self._commit_timeout, _DECIDED_WITHIN)
         known_away_at = time.monotonic()

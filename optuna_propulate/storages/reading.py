@@ -200,8 +200,12 @@ def read_trials_after(
         if not rows:
             return
         first, identity = rows[0].trial_id, rows[-1].trial_id
-        which = lambda c: c.between(first, identity)  # noqa: B023, E731
-        yield from _frozen(connection, rows, which, outlined=outlined)
+        yield from _frozen(
+            connection,
+            rows,
+            lambda column: column.between(first, identity),  # noqa: B023
+            outlined=outlined,
+        )
 
 
 def read_trials(connection: Connection, identities: Sequence[int]) -> Iterator[FrozenTrial]:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from optuna_propulate._optuna_compat import is_multi_objective
+from optuna_propulate.storages.outlines import outlined_trials
 from optuna_propulate.trials import ISLAND
 from optuna_propulate.trials import island_of
-from optuna_propulate.trials import outlined_trials
 
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 JOIN = """
-import time
+import pathlib, time
 from mpi4py import MPI
 from optuna_propulate.exchange.joining import join
 
@@ -39,16 +39,23 @@ def test_ranks_that_never_come_are_named_on_all_others(mpiexec: Callable) -> Non
     outcome = mpiexec(
         JOIN
         + """
+def wait_for(ranks):
+    deadline = time.monotonic() + 60
+    paths = [pathlib.Path(f"rank{rank}.json") for rank in ranks]
+    while not all(path.exists() and path.stat().st_size for path in paths):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
 error = ""
 if comm.rank in (1, 3):
-    time.sleep(12)
+    wait_for([0, 2, 4])
 else:
     try:
         join(comm, comm.Ibarrier().Test, 2.0, "came")
     except TimeoutError as failure:
         error = str(failure)
 report(error=error, seconds=time.monotonic() - begun)
-time.sleep(5 if comm.rank == 1 else 60)  # until all have written their reports
+wait_for(range(5))
 comm.Abort(3)
 """,
         5,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sqlite3
 import threading
 import time
@@ -150,6 +152,29 @@ def test_a_sampler_waits_for_what_it_goes_on_from(tmp_path: Path) -> None:
     server.close()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 40
     assert not any(operators_of(trial) == ("RandomInitialization",) for trial in trials[20:])
+
+
+def test_a_second_signal_ends_a_wait_for_the_database_in_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = servers.PostgreSQL(tmp_path)
+
+    class Stuck(optuna_propulate.PropulateSampler):
+        def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            server.stop()
+            for seconds in (2.0, 4.0):
+                threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+            super().before_trial(study, trial)
+
+    storage = BatchedRDBStorage(server.url, commit_timeout=1.0)
+    study = optuna_propulate.create_study(storage, study_name="s", sampler=Stuck())
+    with pytest.raises(SystemExit) as end:
+        study.optimize(lambda trial: 0.0, n_trials=1)
+    assert end.value.code == 128 + signal.SIGUSR1
+    assert "The signal ends a wait for the database" in caplog.text
+    server.start()
+    storage.close()
+    server.close()
 
 
 def test_a_rank_begins_while_the_database_is_locked(

@@ -79,27 +79,6 @@ def test_a_value_reported_twice_is_the_later_one(storage: BatchedRDBStorage) -> 
     assert (stored.state, stored.intermediate_values) == (TrialState.COMPLETE, {3: 2.0})
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda trial: trial.report(0.5, 2**70),
-        lambda trial: trial.set_user_attr("\ud800", 1),
-    ],
-    ids=["step", "key"],
-)
-def test_what_no_database_can_hold_fails_its_own_trial_only(
-    storage: BatchedRDBStorage, spoil: Callable[[optuna.Trial], None]
-) -> None:
-    study = optuna.create_study(storage=storage, study_name="s")
-    trials = [study.ask() for _ in range(3)]
-    spoil(trials[1])
-    for trial in trials:
-        study.tell(trial, trial.suggest_float("x", 0, 1))
-    storage.flush()
-    states = [trial.state for trial in _plain(storage).trials]
-    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
-
-
 def test_numbers_of_numpy_are_numbers(storage: BatchedRDBStorage) -> None:
     study = optuna.create_study(storage=storage, study_name="s")
     study.add_trial(
