@@ -29,7 +29,7 @@ import optuna
 from optuna.trial import TrialState
 
 from optuna_propulate import PropulateSampler
-from optuna_propulate.trials import operators_of
+from optuna_propulate.records.attributes import operators_of
 
 
 if TYPE_CHECKING:

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 from quality_contenders import durations
 
+from optuna_propulate.breeders import DifferentialMutation
+from optuna_propulate.breeders import crossover_and_mutation
+from optuna_propulate.breeders.defaults import choose_among
+from optuna_propulate.breeders.defaults import ways_to_breed
 from optuna_propulate.islands import Pollination
 from optuna_propulate.islands import default_population_size
 from optuna_propulate.islands import resolve_topology
 from optuna_propulate.islands import settle_workers
 from optuna_propulate.islands.simulation import simulate
 from optuna_propulate.islands.simulation import worker_streams
-from optuna_propulate.operators import DifferentialMutation
 from optuna_propulate.operators import Pipeline
 from optuna_propulate.operators import SelectTournament
 from optuna_propulate.operators import SelfAdaptiveMutation
 from optuna_propulate.operators import UniformCrossover
-from optuna_propulate.operators import crossover_and_mutation
-from optuna_propulate.operators.defaults import choose_among
-from optuna_propulate.operators.defaults import ways_to_breed
 
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from quality_mixed import Suggest
     from quality_tasks import Task
 
-    from optuna_propulate.genes import Gene
+    from optuna_propulate.evolution.genes import Gene
     from optuna_propulate.operators import Operator
 
 

@@ -15,7 +15,7 @@ from quality_functions import quartic_noise
 from quality_tables import DATASETS
 from quality_tables import table
 
-from optuna_propulate.genes import from_unit
+from optuna_propulate.evolution.genes import from_unit
 
 
 if TYPE_CHECKING:

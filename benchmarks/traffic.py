@@ -36,12 +36,14 @@ from typing import Any
 import numpy as np
 from optuna.distributions import FloatDistribution
 
+from optuna_propulate.breeders import crossover_and_mutation
+from optuna_propulate.evolution.genes import Gene
+from optuna_propulate.evolution.individual import Individual
+from optuna_propulate.evolution.population import Population
 from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
 from optuna_propulate.exchange.codec import decode
 from optuna_propulate.exchange.codec import encode
-from optuna_propulate.genes import Gene
-from optuna_propulate.individual import Individual
 from optuna_propulate.islands import Island
 from optuna_propulate.islands import Migration
 from optuna_propulate.islands import Pollination
@@ -50,8 +52,6 @@ from optuna_propulate.islands import settle_workers
 from optuna_propulate.islands.simulation import over
 from optuna_propulate.islands.simulation import simulate
 from optuna_propulate.islands.simulation import worker_streams
-from optuna_propulate.operators import crossover_and_mutation
-from optuna_propulate.population import Population
 
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence
 
+    from optuna_propulate.evolution.individual import RankKey
     from optuna_propulate.exchange.base import Exchange
     from optuna_propulate.exchange.base import Message
-    from optuna_propulate.individual import RankKey
     from optuna_propulate.islands.migration import MigrationPolicy
     from optuna_propulate.islands.simulation import Simulation
 

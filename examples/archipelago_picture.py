@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import optuna
 
 import optuna_propulate
-from optuna_propulate.exchange.launcher import communicator
+from optuna_propulate.parallel.launch import communicator
 from optuna_propulate.visualization import plot_archipelago
 
 

@@ -34,7 +34,7 @@ from torch.utils.data import TensorDataset
 from torchmetrics import Accuracy
 
 import optuna_propulate
-from optuna_propulate.exchange.launcher import communicator
+from optuna_propulate.parallel.launch import communicator
 
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from optuna_propulate.exchange.launcher import comm_timeout
-from optuna_propulate.job import Job
+from optuna_propulate.parallel.launch import comm_timeout
+from optuna_propulate.parallel.team import Job
 
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from optuna_propulate.storages.rdb import shown
+from optuna_propulate.storages.sql.open import shown
 
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """Propulate's asynchronous island evolution for Optuna."""
 
-from optuna_propulate.devices import device_for_rank
 from optuna_propulate.islands.migration import Migration
 from optuna_propulate.islands.migration import Pollination
+from optuna_propulate.parallel.devices import device_for_rank
 from optuna_propulate.sampler import PropulateSampler
 from optuna_propulate.storages.batched import BatchedRDBStorage
 from optuna_propulate.study import IslandStudy

@@ -1,6 +1,6 @@
 """``python -m optuna_propulate``: the command line."""
 
-from optuna_propulate.cli import main
+from optuna_propulate.cli.main import main
 
 
 if __name__ == "__main__":

@@ -22,26 +22,26 @@ from optuna_propulate._optuna_compat import set_attributes
 from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import study_id
 from optuna_propulate._optuna_compat import trial_id
-from optuna_propulate.exchange.launcher import comm_timeout
-from optuna_propulate.exchange.launcher import communicator
-from optuna_propulate.exchange.launcher import watch_loop
+from optuna_propulate.evolution.genes import from_unit
+from optuna_propulate.exchange.attributes import StorageExchange
 from optuna_propulate.exchange.local import LocalExchange
 from optuna_propulate.exchange.mpi import MpiExchange
 from optuna_propulate.exchange.mpi import MpiTransport
-from optuna_propulate.exchange.storage import StorageExchange
-from optuna_propulate.genes import from_unit
-from optuna_propulate.habitat import Habitat
 from optuna_propulate.islands import Island
-from optuna_propulate.islands.history import migration_attributes
-from optuna_propulate.islands.history import residences
-from optuna_propulate.trials import STORAGE
-from optuna_propulate.trials import ForeignTrials
-from optuna_propulate.trials import evaluation_of
-from optuna_propulate.trials import individual_of
-from optuna_propulate.trials import is_evaluated
-from optuna_propulate.trials import read_trials
-from optuna_propulate.trials import system_attributes
-from optuna_propulate.trials import user_attributes
+from optuna_propulate.islands.configuration import Habitat
+from optuna_propulate.parallel.launch import comm_timeout
+from optuna_propulate.parallel.launch import communicator
+from optuna_propulate.parallel.launch import watch_loop
+from optuna_propulate.records.attributes import STORAGE
+from optuna_propulate.records.attributes import system_attributes
+from optuna_propulate.records.attributes import user_attributes
+from optuna_propulate.records.conversion import evaluation_of
+from optuna_propulate.records.conversion import individual_of
+from optuna_propulate.records.conversion import is_evaluated
+from optuna_propulate.records.foreign import ForeignTrials
+from optuna_propulate.records.migrations import migration_attributes
+from optuna_propulate.records.migrations import residences
+from optuna_propulate.records.reading import read_trials
 
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from optuna.trial import TrialState
 
+    from optuna_propulate.evolution.individual import Individual
+    from optuna_propulate.evolution.individual import RankKey
     from optuna_propulate.exchange.base import Exchange
-    from optuna_propulate.individual import Individual
-    from optuna_propulate.individual import RankKey
     from optuna_propulate.islands.island import Tally
     from optuna_propulate.islands.migration import MigrationPolicy
     from optuna_propulate.islands.topology import Topology

@@ -16,25 +16,25 @@ from optuna.storages import InMemoryStorage
 from optuna_propulate._optuna_compat import set_stop_flag
 from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import study_id
-from optuna_propulate.exchange.launcher import comm_timeout
-from optuna_propulate.exchange.launcher import communicator
-from optuna_propulate.islands.history import summarize
-from optuna_propulate.job import Budget
-from optuna_propulate.job import Job
-from optuna_propulate.job import abort_on_uncaught
-from optuna_propulate.loop import Loop
-from optuna_propulate.loop import ProgressBar
-from optuna_propulate.loop import mpi_progress
-from optuna_propulate.loop import save
+from optuna_propulate.optimize.budget import Budget
+from optuna_propulate.optimize.loop import Loop
+from optuna_propulate.optimize.loop import save
+from optuna_propulate.optimize.progress_bar import ProgressBar
+from optuna_propulate.optimize.stopping import InterruptedTrialError
+from optuna_propulate.optimize.stopping import Stopping
+from optuna_propulate.parallel.abort import abort_on_uncaught
+from optuna_propulate.parallel.launch import comm_timeout
+from optuna_propulate.parallel.launch import communicator
+from optuna_propulate.parallel.progress_thread import mpi_progress
+from optuna_propulate.parallel.team import Job
+from optuna_propulate.records.reading import n_trials_of
+from optuna_propulate.records.summary import summarize
 from optuna_propulate.sampler import PropulateSampler
-from optuna_propulate.stopping import InterruptedTrialError
-from optuna_propulate.stopping import Stopping
 from optuna_propulate.storages.batched import BatchedRDBStorage
-from optuna_propulate.storages.engine import is_in_memory
-from optuna_propulate.storages.rdb import open_rdb
-from optuna_propulate.storages.rdb import parse_url
-from optuna_propulate.storages.rdb import shown
-from optuna_propulate.trials import n_trials_of
+from optuna_propulate.storages.sql.open import open_rdb
+from optuna_propulate.storages.sql.open import parse_url
+from optuna_propulate.storages.sql.open import shown
+from optuna_propulate.storages.sql.sqlite_file import is_in_memory
 
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from optuna.study import StudyDirection
     from optuna.trial import Trial
 
-    from optuna_propulate.loop import Callback
+    from optuna_propulate.optimize.loop import Callback
 
 _logger = optuna.logging.get_logger("optuna." + __name__)
 

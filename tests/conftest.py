@@ -16,10 +16,10 @@ from typing import Any
 
 import optuna
 import pytest
-from faults import servers
 from hypothesis import HealthCheck
 from hypothesis import settings
 from sqlalchemy.engine import make_url
+from support import servers
 
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import optuna
 import pytest
 
-from optuna_propulate.cli import Lines
-from optuna_propulate.cli import load_objective
-from optuna_propulate.storages.protocol import Change
-from optuna_propulate.storages.protocol import utc
-from optuna_propulate.storages.spill import Spill
+from optuna_propulate.cli.run import Lines
+from optuna_propulate.cli.run import load_objective
+from optuna_propulate.storages.wire.changes import Change
+from optuna_propulate.storages.wire.times import utc
+from optuna_propulate.storages.writer.spill import Spill
 
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def test_a_search_is_run_gone_on_with_and_summarised(folder: Path) -> None:
 
 def test_ranks_search_together(folder: Path, mpiexec: Callable) -> None:
     arguments = [*RUN, "--n-trials", "60", "--islands", "[1, 1]", "--topology", "ring"]
-    outcome = mpiexec(f"from optuna_propulate.cli import main\nmain({arguments!r})", 2)
+    outcome = mpiexec(f"from optuna_propulate.cli.main import main\nmain({arguments!r})", 2)
     assert outcome.status == 0, outcome.stderr
     trials = _trials(folder)
     assert len(trials) == 60
@@ -150,7 +150,7 @@ def test_a_function_of_a_module_is_found(monkeypatch: pytest.MonkeyPatch, folder
 def test_lines_say_how_far_the_search_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("optuna_propulate.cli._LINE_EVERY", 0.0)
+    monkeypatch.setattr("optuna_propulate.cli.run._LINE_EVERY", 0.0)
     study = optuna.create_study()
     line = Lines()
 

@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState
 
 import optuna_propulate
-from optuna_propulate.trials import operators_of
+from optuna_propulate.records.attributes import operators_of
 
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from optuna_propulate.individual import Individual
-    from optuna_propulate.individual import RankKey
+    from optuna_propulate.evolution.individual import Individual
+    from optuna_propulate.evolution.individual import RankKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
+from optuna_propulate.evolution.genes import Gene
+from optuna_propulate.evolution.individual import Individual
+from optuna_propulate.evolution.individual import Lineage
 from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
-from optuna_propulate.genes import Gene
-from optuna_propulate.individual import Individual
-from optuna_propulate.individual import Lineage
 
 
 if TYPE_CHECKING:

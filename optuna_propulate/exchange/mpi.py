@@ -16,8 +16,7 @@ import numpy as np
 from optuna_propulate.exchange.base import Workers
 from optuna_propulate.exchange.codec import decode
 from optuna_propulate.exchange.codec import encode
-from optuna_propulate.exchange.joining import join
-from optuna_propulate.exchange.launcher import poll
+from optuna_propulate.parallel.launch import poll
 
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from optuna_propulate.exchange.base import Message
     from optuna_propulate.exchange.base import Migrants
     from optuna_propulate.exchange.base import News
+
 
 _N_TAGS = 32768  # MPI guarantees the tags 0..32767
 
@@ -208,25 +208,6 @@ class MpiTransport:
             message.Recv([content, MPI.BYTE])
             self._counts[1] += 1
             self._inboxes[status.Get_tag()].append(decode(content))
-
-
-def nodes_of(comm: MPI.Intracomm, timeout: float) -> list[int]:
-    """Return the compute node of each rank, as the lowest rank on it; collective.
-
-    Args:
-        comm: The ranks.
-        timeout: How long none of them may come to call this, in seconds.
-
-    Raises:
-        TimeoutError: If some rank has not in time.
-    """
-    from mpi4py import MPI
-
-    join(comm, comm.Ibarrier().Test, timeout, "built a PropulateSampler with islands='node'")
-    node = comm.Split_type(MPI.COMM_TYPE_SHARED, key=comm.rank)
-    lowest = node.bcast(comm.rank)
-    node.Free()
-    return comm.allgather(lowest)
 
 
 class MpiExchange(Workers):

@@ -3,13 +3,13 @@
 from optuna_propulate.islands.archipelago import Archipelago
 from optuna_propulate.islands.archipelago import default_population_size
 from optuna_propulate.islands.archipelago import settle_workers
-from optuna_propulate.islands.history import MigrationRecord
-from optuna_propulate.islands.history import migrations
 from optuna_propulate.islands.island import Departure
 from optuna_propulate.islands.island import Island
 from optuna_propulate.islands.migration import Migration
 from optuna_propulate.islands.migration import Pollination
 from optuna_propulate.islands.topology import resolve_topology
+from optuna_propulate.records.migrations import MigrationRecord
+from optuna_propulate.records.migrations import migrations
 
 
 __all__ = [

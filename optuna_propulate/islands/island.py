@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from optuna_propulate.breeders.context import Knowledge
+from optuna_propulate.evolution.individual import Individual
+from optuna_propulate.evolution.individual import Lineage
+from optuna_propulate.evolution.population import Population
 from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
-from optuna_propulate.individual import Individual
-from optuna_propulate.individual import Lineage
-from optuna_propulate.islands.holdings import Holdings
 from optuna_propulate.islands.migration import Migration
-from optuna_propulate.operators import Knowledge
-from optuna_propulate.population import Population
+from optuna_propulate.islands.owned import Holdings
 
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from optuna_propulate.evolution.individual import RankKey
     from optuna_propulate.exchange.base import Exchange
-    from optuna_propulate.individual import RankKey
     from optuna_propulate.islands.migration import MigrationPolicy
     from optuna_propulate.operators import Operator
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from optuna_propulate.evolution.genes import Gene
+from optuna_propulate.evolution.genes import from_unit
 from optuna_propulate.exchange.local import Network
 from optuna_propulate.exchange.local import no_delay
-from optuna_propulate.genes import Gene
-from optuna_propulate.genes import from_unit
 from optuna_propulate.islands.island import Island
 
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from optuna.distributions import BaseDistribution
 
-    from optuna_propulate.individual import Individual
+    from optuna_propulate.evolution.individual import Individual
     from optuna_propulate.islands.archipelago import Archipelago
     from optuna_propulate.islands.island import Departure
     from optuna_propulate.islands.migration import MigrationPolicy

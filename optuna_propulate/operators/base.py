@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from typing import Protocol
 from typing import runtime_checkable
 
-from optuna_propulate.individual import UNNUMBERED
-from optuna_propulate.individual import Individual
-from optuna_propulate.individual import Lineage
+from optuna_propulate.evolution.individual import UNNUMBERED
+from optuna_propulate.evolution.individual import Individual
+from optuna_propulate.evolution.individual import Lineage
 
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from optuna_propulate.genes import Gene
+    from optuna_propulate.evolution.genes import Gene
 
 
 SIGMA = "sigma"

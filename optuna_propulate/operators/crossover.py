@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from optuna_propulate.individual import Individual
+    from optuna_propulate.evolution.individual import Individual
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from optuna.distributions import IntDistribution
 
-from optuna_propulate.genes import is_ordered
+from optuna_propulate.evolution.genes import is_ordered
 from optuna_propulate.operators.base import changed
 from optuna_propulate.operators.base import check_probability
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from optuna_propulate.genes import Gene
-    from optuna_propulate.individual import Individual
+    from optuna_propulate.evolution.genes import Gene
+    from optuna_propulate.evolution.individual import Individual
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from optuna_propulate.operators.knowledge import Knowledge
+from optuna_propulate.breeders.context import Knowledge
 
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from optuna_propulate.individual import Individual
+    from optuna_propulate.evolution.individual import Individual
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from optuna_propulate.genes import Gene
-from optuna_propulate.genes import from_unit
-from optuna_propulate.genes import is_ordered
-from optuna_propulate.genes import n_values
-from optuna_propulate.genes import to_unit
+from optuna_propulate.evolution.genes import Gene
+from optuna_propulate.evolution.genes import from_unit
+from optuna_propulate.evolution.genes import is_ordered
+from optuna_propulate.evolution.genes import n_values
+from optuna_propulate.evolution.genes import to_unit
 from optuna_propulate.operators.base import SIGMA
 from optuna_propulate.operators.base import changed
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from optuna_propulate.individual import Individual
+    from optuna_propulate.evolution.individual import Individual
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,15 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_propulate._optuna_compat import FrozenStudy
-from optuna_propulate.storages.live import LiveTrial
-from optuna_propulate.storages.live import copy_trial
-from optuna_propulate.storages.office import open_office
-from optuna_propulate.storages.office import visited_office
-from optuna_propulate.storages.protocol import pack_trial
-from optuna_propulate.storages.protocol import unpack_trial
-from optuna_propulate.storages.rank_view import RankView
-from optuna_propulate.storages.rdb import absolute_url
-from optuna_propulate.storages.rdb import shown
+from optuna_propulate.storages.client.live import LiveTrial
+from optuna_propulate.storages.client.live import copy_trial
+from optuna_propulate.storages.client.rank import RankView
+from optuna_propulate.storages.client.writer_handle import open_office
+from optuna_propulate.storages.client.writer_handle import visited_office
+from optuna_propulate.storages.sql.open import absolute_url
+from optuna_propulate.storages.sql.open import shown
+from optuna_propulate.storages.wire.changes import pack_trial
+from optuna_propulate.storages.wire.changes import unpack_trial
 
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from mpi4py import MPI
     from optuna.distributions import BaseDistribution
 
-    from optuna_propulate.storages.handover import Handover
-    from optuna_propulate.storages.study_view import StudyView
+    from optuna_propulate.storages.client.handover import Handover
+    from optuna_propulate.storages.client.study import StudyView
 
 
 class BatchedRDBStorage(BaseStorage):

@@ -10,8 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from optuna_propulate._optuna_compat import all_trials
 from optuna_propulate._optuna_compat import engine_of
 from optuna_propulate._optuna_compat import study_id
-from optuna_propulate.storages.reading import read_trials_after
-from optuna_propulate.storages.reading import uncollected
+from optuna_propulate.storages.sql.read import read_trials_after
+from optuna_propulate.storages.sql.read import uncollected
 
 
 if TYPE_CHECKING:

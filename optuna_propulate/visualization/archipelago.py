@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from optuna.study import StudyDirection
 
-from optuna_propulate.trials import island_of
-from optuna_propulate.visualization.common import plotly_for
-from optuna_propulate.visualization.common import trials_for
+from optuna_propulate.records.attributes import island_of
+from optuna_propulate.records.survey import WorkerRecord
+from optuna_propulate.records.survey import finite
+from optuna_propulate.records.survey import goodness
+from optuna_propulate.records.survey import survey
 from optuna_propulate.visualization.layout import UNIT
 from optuna_propulate.visualization.layout import arrow_curve
 from optuna_propulate.visualization.layout import arrow_outline
@@ -24,10 +26,8 @@ from optuna_propulate.visualization.layout import label_points
 from optuna_propulate.visualization.layout import polar
 from optuna_propulate.visualization.layout import ring
 from optuna_propulate.visualization.layout import settle
-from optuna_propulate.visualization.records import WorkerRecord
-from optuna_propulate.visualization.records import finite
-from optuna_propulate.visualization.records import goodness
-from optuna_propulate.visualization.records import survey
+from optuna_propulate.visualization.trials import plotly_for
+from optuna_propulate.visualization.trials import trials_for
 
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from plotly.graph_objects import Figure
 
-    from optuna_propulate.visualization.records import IslandRecord
+    from optuna_propulate.records.survey import IslandRecord
 
 _WIDTH, _NAME_HEIGHT = 900, 80  # pixels
 _MARGIN = {"l": 10, "r": 100, "t": 80, "b": 10}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from optuna_propulate.genes import from_unit
+from optuna_propulate.evolution.genes import from_unit
 
 
 sys.path.append(str(Path(__file__).parent.parent.parent / "benchmarks"))

@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
-from strategies import individuals
+from support.strategies import individuals
 
+from optuna_propulate.evolution.genes import Gene
+from optuna_propulate.evolution.individual import Individual
+from optuna_propulate.evolution.individual import Lineage
 from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
 from optuna_propulate.exchange.codec import decode
 from optuna_propulate.exchange.codec import encode
-from optuna_propulate.genes import Gene
-from optuna_propulate.individual import Individual
-from optuna_propulate.individual import Lineage
 
 
 if TYPE_CHECKING:

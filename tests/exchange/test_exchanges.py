@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import optuna
 import pytest
-from exchange import contract
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
+from support import contract
 
 from optuna_propulate._optuna_compat import set_attributes
+from optuna_propulate.exchange.attributes import StorageExchange
 from optuna_propulate.exchange.local import Network
-from optuna_propulate.exchange.storage import StorageExchange
 from optuna_propulate.islands import Archipelago
 from optuna_propulate.islands import Departure
 from optuna_propulate.islands import Pollination
-from optuna_propulate.islands.history import migration_attributes
-from optuna_propulate.trials import LINEAGE
-from optuna_propulate.trials import ForeignTrials
-from optuna_propulate.trials import user_attributes
+from optuna_propulate.records.attributes import LINEAGE
+from optuna_propulate.records.attributes import user_attributes
+from optuna_propulate.records.foreign import ForeignTrials
+from optuna_propulate.records.migrations import migration_attributes
 
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial
 
+    from optuna_propulate.evolution.individual import Individual
     from optuna_propulate.exchange.base import Migrants
-    from optuna_propulate.individual import Individual
 
 ISLANDS = Archipelago(tuple(contract.SIZES)).islands
 TESTS = Path(__file__).parent.parent
@@ -72,7 +72,7 @@ def test_over_mpi_every_message_arrives_once(mpiexec: Callable, pause: float) ->
         f"""
         import time
         sys.path.insert(0, {str(TESTS)!r})
-        from exchange import contract
+        from support import contract
         from mpi4py import MPI
         from optuna_propulate.exchange.mpi import MpiExchange, MpiTransport
         from optuna_propulate.islands import Archipelago
@@ -182,7 +182,7 @@ def test_sent_messages_are_freed_though_one_rank_never_listens(mpiexec: Callable
     outcome = mpiexec(
         f"""
         sys.path.insert(0, {str(TESTS)!r})
-        from exchange import contract
+        from support import contract
         from mpi4py import MPI
         from optuna_propulate.exchange.base import News
         from optuna_propulate.exchange.mpi import MpiTransport

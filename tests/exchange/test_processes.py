@@ -14,7 +14,7 @@ import optuna
 from optuna_propulate import Migration
 from optuna_propulate import PropulateSampler
 from optuna_propulate.islands import migrations
-from optuna_propulate.trials import individual_of
+from optuna_propulate.records.conversion import individual_of
 
 
 if TYPE_CHECKING:

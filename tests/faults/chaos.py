@@ -36,10 +36,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
-import servers
 from optuna.trial import TrialState
 
-from optuna_propulate.storages.spill import import_trials
+from optuna_propulate.storages.writer.spill import import_trials
+
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from support import servers
 
 
 if TYPE_CHECKING:

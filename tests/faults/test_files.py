@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from optuna_propulate.storages.batched import BatchedRDBStorage
-from optuna_propulate.storages.spill import import_trials
+from optuna_propulate.storages.writer.spill import import_trials
 
 
 if TYPE_CHECKING:

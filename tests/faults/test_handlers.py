@@ -156,7 +156,7 @@ def test_an_end_is_ordered_whoever_of_the_threads_reads_the_signal_first(tmp_pat
     script = """
 import os, signal, sys, threading, time
 import optuna
-from optuna_propulate.stopping import Stopping
+from optuna_propulate.optimize.stopping import Stopping
 
 sys.setswitchinterval(1e-5)
 for _ in range(2):

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import optuna
 import pytest
-from faults import servers
 from optuna.exceptions import StorageInternalError
 from optuna.pruners import HyperbandPruner
 from optuna.pruners import MedianPruner
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from support import servers
 
 import optuna_propulate
 from optuna_propulate import BatchedRDBStorage
-from optuna_propulate.storages.spill import import_trials
-from optuna_propulate.trials import operators_of
+from optuna_propulate.records.attributes import operators_of
+from optuna_propulate.storages.writer.spill import import_trials
 
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import pytest
 from optuna.trial import TrialState
 from optuna.trial import create_trial
 
-from optuna_propulate.storages.protocol import Change
-from optuna_propulate.storages.protocol import local
-from optuna_propulate.storages.spill import Spill
-from optuna_propulate.storages.spill import import_trials
+from optuna_propulate.storages.wire.changes import Change
+from optuna_propulate.storages.wire.times import local
+from optuna_propulate.storages.writer.spill import Spill
+from optuna_propulate.storages.writer.spill import import_trials
 
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 
 from optuna_propulate import BatchedRDBStorage
-from optuna_propulate.storages.fitness import FAIL_REASON
+from optuna_propulate.storages.writer.unfit import FAIL_REASON
 
 
 if TYPE_CHECKING:

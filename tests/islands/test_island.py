@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
 from optuna_propulate.exchange.local import Network
-from optuna_propulate.individual import Individual
 from optuna_propulate.islands import Archipelago
 from optuna_propulate.islands import Island
 from optuna_propulate.islands import Migration
@@ -20,7 +20,7 @@ from optuna_propulate.operators import SelectUniform
 
 
 if TYPE_CHECKING:
-    from optuna_propulate.operators.knowledge import Birth
+    from optuna_propulate.breeders.context import Birth
 
 
 RNG = np.random.default_rng(0)

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
+from support import laws
+from support.laws import Witness
 
-from islands import laws
-from islands.laws import Witness
+from optuna_propulate.breeders import crossover_and_mutation
 from optuna_propulate.islands import Archipelago
 from optuna_propulate.islands import Migration
 from optuna_propulate.islands import Pollination
@@ -27,11 +28,10 @@ from optuna_propulate.operators import SelectBest
 from optuna_propulate.operators import SelectTournament
 from optuna_propulate.operators import SelectUniform
 from optuna_propulate.operators import SelectWorst
-from optuna_propulate.operators import crossover_and_mutation
 
 
 if TYPE_CHECKING:
-    from optuna_propulate.individual import Individual
+    from optuna_propulate.evolution.individual import Individual
 
 PLANE = {"x": FloatDistribution(-5, 5), "y": FloatDistribution(-5, 5)}
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import optuna
 import pytest
 from optuna.trial import TrialState
+from support import laws
 
-from islands import laws
 from optuna_propulate.islands import migrations
-from optuna_propulate.trials import individual_of
+from optuna_propulate.records.conversion import individual_of
 
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ TESTS = Path(__file__).parent.parent
 SEARCH = """
 sys.path.insert(0, {tests!r})
 import optuna_propulate
-from islands.laws import View, Witness
+from support.laws import View, Witness
 from optuna_propulate import Migration, Pollination, PropulateSampler, sampler
 
 sampler.Island = Witness

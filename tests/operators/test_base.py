@@ -10,15 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
-from strategies import bred
-from strategies import individuals
-from strategies import pools
-from strategies import seeds
+from support.strategies import bred
+from support.strategies import individuals
+from support.strategies import pools
+from support.strategies import seeds
 
 from optuna_propulate._optuna_compat import contains
-from optuna_propulate.individual import NO_WORKER
-from optuna_propulate.individual import UNNUMBERED
-from optuna_propulate.individual import Individual
+from optuna_propulate.breeders import WarmUp
+from optuna_propulate.evolution.individual import NO_WORKER
+from optuna_propulate.evolution.individual import UNNUMBERED
+from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.operators import IntervalMutation
 from optuna_propulate.operators import Operator
 from optuna_propulate.operators import Pipeline
@@ -27,7 +28,6 @@ from optuna_propulate.operators import RandomInitialization
 from optuna_propulate.operators import SelectBest
 from optuna_propulate.operators import SelectUniform
 from optuna_propulate.operators import UniformCrossover
-from optuna_propulate.operators import WarmUp
 from optuna_propulate.operators.base import changed
 from optuna_propulate.operators.base import check_probability
 from optuna_propulate.operators.base import offspring

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from optuna.distributions import FloatDistribution
-from strategies import pools
-from strategies import seeds
-from strategies import units
+from support.strategies import pools
+from support.strategies import seeds
+from support.strategies import units
 
-from optuna_propulate.genes import Gene
-from optuna_propulate.individual import Individual
+from optuna_propulate.evolution.genes import Gene
+from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.operators import BoltzmannCrossover
 from optuna_propulate.operators import MultiParentCrossover
 from optuna_propulate.operators import Operator

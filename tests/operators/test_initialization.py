@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
-from strategies import bred
-from strategies import individuals
-from strategies import pools
-from strategies import seeds
+from support.strategies import bred
+from support.strategies import individuals
+from support.strategies import pools
+from support.strategies import seeds
 
 from optuna_propulate._optuna_compat import contains
-from optuna_propulate.genes import Gene
-from optuna_propulate.individual import NO_WORKER
-from optuna_propulate.individual import UNNUMBERED
-from optuna_propulate.individual import Individual
-from optuna_propulate.individual import Lineage
+from optuna_propulate.breeders import WarmUp
+from optuna_propulate.evolution.genes import Gene
+from optuna_propulate.evolution.individual import NO_WORKER
+from optuna_propulate.evolution.individual import UNNUMBERED
+from optuna_propulate.evolution.individual import Individual
+from optuna_propulate.evolution.individual import Lineage
 from optuna_propulate.operators import RandomInitialization
-from optuna_propulate.operators import WarmUp
 
 
 if TYPE_CHECKING:

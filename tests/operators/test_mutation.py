@@ -13,15 +13,15 @@ from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
-from strategies import bred
-from strategies import categories
-from strategies import individuals
-from strategies import search_spaces
-from strategies import seeds
+from support.strategies import bred
+from support.strategies import categories
+from support.strategies import individuals
+from support.strategies import search_spaces
+from support.strategies import seeds
 
 from optuna_propulate._optuna_compat import contains
-from optuna_propulate.genes import Gene
-from optuna_propulate.individual import Individual
+from optuna_propulate.evolution.genes import Gene
+from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.operators import IntervalMutation
 from optuna_propulate.operators import Operator
 from optuna_propulate.operators import PointMutation

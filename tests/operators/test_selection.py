@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import pools
-from strategies import seeds
+from support.strategies import pools
+from support.strategies import seeds
 
-from optuna_propulate.individual import Individual
+from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.operators import Operator
 from optuna_propulate.operators import SelectBest
 from optuna_propulate.operators import SelectUniform

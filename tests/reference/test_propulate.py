@@ -43,12 +43,12 @@ from propulate.propagators import SelectMin
 from propulate.utils import get_default_propagator
 from scipy import stats
 
-from optuna_propulate.genes import Gene
-from optuna_propulate.individual import Individual
+from optuna_propulate.breeders import crossover_and_mutation
+from optuna_propulate.breeders import propulate_defaults
+from optuna_propulate.evolution.genes import Gene
+from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.operators import IntervalMutation
 from optuna_propulate.operators import SelectBest
-from optuna_propulate.operators import crossover_and_mutation
-from optuna_propulate.operators import propulate_defaults
 
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from optuna.trial import TrialState
 from optuna.trial import create_trial
 
 from optuna_propulate import BatchedRDBStorage
-from optuna_propulate.storages import outbox
-from optuna_propulate.storages.rdb import parse_url
-from optuna_propulate.storages.rdb import shown
+from optuna_propulate.storages.client import write_buffer as outbox
+from optuna_propulate.storages.sql.open import parse_url
+from optuna_propulate.storages.sql.open import shown
 
 
 if TYPE_CHECKING:

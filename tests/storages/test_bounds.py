@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from optuna.trial import create_trial
 
 from optuna_propulate.storages.batched import BatchedRDBStorage
-from optuna_propulate.storages.schema import MARK
+from optuna_propulate.storages.sql.write import MARK
 
 
 if TYPE_CHECKING:

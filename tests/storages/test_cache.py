@@ -11,12 +11,12 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from optuna.trial import create_trial
 
-from optuna_propulate.storages.cache import TrialCache
-from optuna_propulate.storages.engine import connect_engine
-from optuna_propulate.storages.ledger import Ledger
-from optuna_propulate.storages.protocol import Change
-from optuna_propulate.storages.protocol import utc
-from optuna_propulate.storages.schema import Writing
+from optuna_propulate.storages.client.cache import TrialCache
+from optuna_propulate.storages.sql.engine import connect_engine
+from optuna_propulate.storages.sql.write import Writing
+from optuna_propulate.storages.wire.changes import Change
+from optuna_propulate.storages.wire.times import utc
+from optuna_propulate.storages.writer.study_writer import Ledger
 
 
 if TYPE_CHECKING:

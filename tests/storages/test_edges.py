@@ -26,13 +26,13 @@ from storages.test_writer import is_running
 from storages.test_writer import started
 from storages.test_writer import within
 
-from optuna_propulate.storages.database import Database
-from optuna_propulate.storages.engine import file_system_of
-from optuna_propulate.storages.engine import is_network
-from optuna_propulate.storages.process import WriterProcess
-from optuna_propulate.storages.protocol import Change
-from optuna_propulate.storages.protocol import local
-from optuna_propulate.storages.protocol import utc
+from optuna_propulate.storages.client.writer_process import WriterProcess
+from optuna_propulate.storages.sql.file_systems import file_system_of
+from optuna_propulate.storages.sql.file_systems import is_network
+from optuna_propulate.storages.wire.changes import Change
+from optuna_propulate.storages.wire.times import local
+from optuna_propulate.storages.wire.times import utc
+from optuna_propulate.storages.writer.database import Database
 
 
 # test_cache.py

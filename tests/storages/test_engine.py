@@ -7,15 +7,15 @@ import pytest
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
-from optuna_propulate.storages.engine import SQLITE_LOCK_TIMEOUT
-from optuna_propulate.storages.engine import choose_journal
-from optuna_propulate.storages.engine import connect_engine
-from optuna_propulate.storages.engine import engine_arguments
-from optuna_propulate.storages.engine import file_system_of
-from optuna_propulate.storages.engine import is_in_memory
-from optuna_propulate.storages.engine import is_network
-from optuna_propulate.storages.engine import sqlite_file
-from optuna_propulate.storages.engine import with_driver
+from optuna_propulate.storages.sql.engine import SQLITE_LOCK_TIMEOUT
+from optuna_propulate.storages.sql.engine import choose_journal
+from optuna_propulate.storages.sql.engine import connect_engine
+from optuna_propulate.storages.sql.engine import engine_arguments
+from optuna_propulate.storages.sql.engine import with_driver
+from optuna_propulate.storages.sql.file_systems import file_system_of
+from optuna_propulate.storages.sql.file_systems import is_network
+from optuna_propulate.storages.sql.sqlite_file import is_in_memory
+from optuna_propulate.storages.sql.sqlite_file import sqlite_file
 
 
 MOUNTS = r"""

@@ -8,8 +8,8 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from optuna_propulate.storages.folder import hold
-from optuna_propulate.storages.folder import make_folder
+from optuna_propulate.storages.writer.folder import hold
+from optuna_propulate.storages.writer.folder import make_folder
 
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HOLDER = """
 import os, signal
 from pathlib import Path
-from optuna_propulate.storages.folder import hold, make_folder
+from optuna_propulate.storages.writer.folder import hold, make_folder
 folder = make_folder()
 descriptor = hold(Path(folder))
 print(folder, flush=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optuna_propulate.storages.numbering import Numbering
+from optuna_propulate.storages.writer.numbering import Numbering
 
 
 class Table:

@@ -23,13 +23,13 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 
 from optuna_propulate.storages.batched import BatchedRDBStorage
-from optuna_propulate.storages.process import WriterProcess
-from optuna_propulate.storages.protocol import NONCE_BYTES
-from optuna_propulate.storages.protocol import FrameReader
-from optuna_propulate.storages.protocol import frame
-from optuna_propulate.storages.protocol import new_token
-from optuna_propulate.storages.protocol import proof
-from optuna_propulate.storages.protocol import receive_exactly
+from optuna_propulate.storages.client.writer_process import WriterProcess
+from optuna_propulate.storages.wire.frames import FrameReader
+from optuna_propulate.storages.wire.frames import frame
+from optuna_propulate.storages.wire.handshake import NONCE_BYTES
+from optuna_propulate.storages.wire.handshake import new_token
+from optuna_propulate.storages.wire.handshake import proof
+from optuna_propulate.storages.wire.handshake import receive_exactly
 
 
 if TYPE_CHECKING:

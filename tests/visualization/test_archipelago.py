@@ -23,7 +23,8 @@ from optuna_propulate import Pollination
 from optuna_propulate import PropulateSampler
 from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate.islands import migrations
-from optuna_propulate.islands.history import summarize
+from optuna_propulate.records.summary import summarize
+from optuna_propulate.records.survey import goodness
 from optuna_propulate.visualization import plot_archipelago
 from optuna_propulate.visualization.layout import arrow_curve
 from optuna_propulate.visualization.layout import arrow_outline
@@ -32,7 +33,6 @@ from optuna_propulate.visualization.layout import dot_diameters
 from optuna_propulate.visualization.layout import dots_in_disc
 from optuna_propulate.visualization.layout import label_points
 from optuna_propulate.visualization.layout import settle
-from optuna_propulate.visualization.records import goodness
 
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from optuna_propulate.visualization import plot_lineage
 from optuna_propulate.visualization import plot_migration_flows
 from optuna_propulate.visualization import plot_operator_success
 from optuna_propulate.visualization import plot_worker_timeline
-from optuna_propulate.visualization.workers import utilisation
+from optuna_propulate.visualization.worker_timeline import utilisation
 
 
 if TYPE_CHECKING:

@@ -1,0 +1,90 @@
+"""What all commands share: their arguments, and a mistake said in one line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import TypeVar
+
+import optuna
+from optuna.exceptions import OptunaError
+
+from optuna_propulate.storages.sql.open import open_rdb
+from optuna_propulate.study import DEFAULT_STORAGE
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+T = TypeVar("T")
+
+
+EXIT_CODES = """\
+exit status:
+  0        done
+  1        the search or the command failed; the reason is on the standard error
+  2        the command line is not right
+  128 + n  signal n ended the search in order, with everything committed (143: SIGTERM)
+"""
+
+
+_MISTAKES = (ImportError, KeyError, OSError, TypeError, ValueError, OptunaError)
+
+
+def loaded(given: argparse.Namespace) -> optuna.Study:
+    """Return the study that the command line names."""
+
+    def load() -> optuna.Study:
+        return optuna.load_study(study_name=given.study_name, storage=open_rdb(given.storage))
+
+    return checked(load, status=1)
+
+
+def checked(
+    step: Callable[[], T], kinds: tuple[type[Exception], ...] = _MISTAKES, *, status: int = 2
+) -> T:
+    """Return what a step returns; if it raises one of these, say why in one line, and end."""
+    try:
+        return step()
+    except kinds as error:
+        reason = error.args[0] if isinstance(error, KeyError) and error.args else error
+        refuse(str(reason), status)
+        raise
+
+
+def refuse(reason: str, status: int = 2) -> None:
+    """Say in one line why the command cannot be done, and end the process."""
+    line = " ".join(reason.split())  # a driver's reason may have several lines
+    print(f"optuna-propulate: {line}", file=sys.stderr, flush=True)
+    raise SystemExit(status)
+
+
+def add_command(
+    commands: Any,
+    word: str,
+    command: Callable[[argparse.Namespace], None],
+    text: str,
+    *,
+    name: bool = True,
+) -> argparse.ArgumentParser:
+    """Add a command that takes a storage, and the name of a study unless it needs none.
+
+    Args:
+        commands: The commands of the parser.
+        word: What it is called.
+        command: What it does.
+        text: What ``--help`` says of it.
+        name: Whether it takes ``--study-name``.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
+        word, help=text, description=text, epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(command=command)
+    parser.add_argument("--storage", default=DEFAULT_STORAGE, metavar="URL", help="(%(default)s)")
+    if name:
+        parser.add_argument("--study-name", metavar="NAME")
+    return parser

@@ -1,0 +1,186 @@
+"""``optuna-propulate run``: search for an objective that a file or module has."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import cast
+
+from optuna.exceptions import OptunaError
+
+from optuna_propulate.cli.command import add_command
+from optuna_propulate.cli.command import checked
+from optuna_propulate.cli.command import refuse
+from optuna_propulate.cli.summary import show
+from optuna_propulate.islands.migration import Pollination
+from optuna_propulate.optimize.progress_bar import best_so_far
+from optuna_propulate.optimize.throttle import Pace
+from optuna_propulate.parallel.launch import communicator
+from optuna_propulate.sampler import PropulateSampler
+from optuna_propulate.study import create_study
+from optuna_propulate.visualization.dashboard import DashboardFigures
+
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    import optuna
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+    from optuna_propulate.optimize.loop import Objective
+
+
+_LINE_EVERY = 10.0  # in seconds, where the standard error is no terminal
+
+
+def _run(given: argparse.Namespace) -> None:
+    if given.n_trials is None and given.timeout is None:
+        refuse("give --n-trials, --timeout or both, else the search never ends")
+    objective = checked(lambda: load_objective(given.objective), (ImportError,))
+    sampler = checked(lambda: _sampler(given))
+    figures = checked(DashboardFigures, (ImportError,)) if given.dashboard else None
+    study = checked(
+        lambda: create_study(
+            given.storage,
+            study_name=given.study_name,
+            direction=given.direction,
+            sampler=sampler,
+            load_if_exists=given.study_name is not None,
+        ),
+        (OptunaError, ValueError),  # which every rank raises; another error has to end them all
+        status=1,
+    )
+    comm = communicator(None)
+    is_root = comm is None or comm.rank == 0
+    is_terminal = sys.stderr.isatty()
+    callbacks: list[Callable[[Study, FrozenTrial], None]] = []
+    if is_root and not is_terminal:
+        callbacks.append(Lines())
+    if figures is not None and is_root:
+        callbacks.append(figures)
+    study.optimize(
+        objective,
+        n_trials=given.n_trials,
+        timeout=given.timeout,
+        callbacks=callbacks,
+        show_progress_bar=is_terminal,
+        stop_grace=given.stop_grace,
+    )
+    if is_root:
+        if figures is not None:
+            figures.save(study)
+        show(study)
+
+
+def load_objective(place: str) -> Objective:
+    """Return the function that a command line names.
+
+    Args:
+        place: ``FILE.py:function`` or ``package.module:function``. A module is looked for in the
+            working folder first, and what a file imports in the file's own.
+
+    Raises:
+        ImportError: If there is no such file, module or function.
+    """
+    source, _, name = place.rpartition(":")
+    if not source or not name:
+        raise ImportError(f"{place!r} is neither FILE.py:function nor package.module:function")
+    if source.endswith(".py"):
+        path = Path(source)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if spec is None or spec.loader is None or not path.exists():
+            raise ImportError(f"there is no file {source}")
+        sys.path.insert(0, str(path.parent.resolve()))
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+    else:
+        sys.path.insert(0, "")
+        module = importlib.import_module(source)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise ImportError(f"{source} has no function {name}")
+    return cast("Objective", function)
+
+
+class Lines:
+    """Prints, now and then, how far the search is: a callback for where there is no terminal.
+
+    It counts by trial numbers, from the first trial that it sees: nothing is read for that.
+    """
+
+    def __init__(self) -> None:
+        self._first: int | None = None
+        self._begun = time.monotonic()
+        self._pace = Pace(_LINE_EVERY, wait=_LINE_EVERY)
+
+    def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._first = trial.number if self._first is None else self._first
+        with self._pace.turn() as is_due:
+            if is_due:
+                n = trial.number + 1 - self._first
+                rate = n / (time.monotonic() - self._begun)
+                line = f"{n} trials, {best_so_far(study)}, {rate:.3g} trials/s"
+                print(line, file=sys.stderr, flush=True)
+
+
+def _sampler(given: argparse.Namespace) -> PropulateSampler:
+    options: dict[str, Any] = dict(_option(text) for text in given.sampler_option)
+    named = {
+        "islands": None if given.islands is None else _value(given.islands),
+        "topology": None if given.topology is None else _value(given.topology),
+        "seed": given.seed,
+    }
+    if given.migration_probability is not None:
+        named["migration"] = Pollination(probability=given.migration_probability)
+    options.update((name, value) for name, value in named.items() if value is not None)
+    return PropulateSampler(**options)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--sampler-option takes KEY=VALUE, but got {text!r}")
+    return name, _value(value)
+
+
+def _value(text: str) -> Any:
+    """Return what a text means: JSON, or else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    parser = add_command(commands, "run", _run, "search; with --study-name, go on where it ended")
+    parser.add_argument("objective", help="FILE.py:function or package.module:function")
+    parser.add_argument("--direction", choices=["minimize", "maximize"], help="(minimize)")
+    parser.add_argument("--n-trials", type=int, metavar="N", help="of all ranks together")
+    parser.add_argument(
+        "--timeout", type=float, metavar="S", help="no trial starts after S seconds"
+    )
+    parser.add_argument("--stop-grace", type=float, metavar="S", help="then trials have S seconds")
+    parser.add_argument("--islands", help="how many, their sizes as [3, 5], or node")
+    parser.add_argument("--topology", help="ring, star, ..., or a matrix as [[0, 1], [1, 0]]")
+    parser.add_argument("--migration-probability", type=float, metavar="P", help="of copies")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument(
+        "--dashboard", action="store_true", help="save figures and a note for optuna-dashboard"
+    )
+    parser.add_argument(
+        "--sampler-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other argument of PropulateSampler; may be given several times",
+    )

@@ -1,0 +1,1 @@
+"""Evolution: genes, individuals, populations; pure, without study, MPI or storage."""

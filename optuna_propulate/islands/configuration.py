@@ -1,0 +1,147 @@
+"""Where a worker lives and how it breeds there: what a sampler was asked for, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from optuna_propulate.breeders.defaults import crossover_and_mutation
+from optuna_propulate.breeders.defaults import default_operator
+from optuna_propulate.breeders.startup import WarmUp
+from optuna_propulate.islands import Migration
+from optuna_propulate.islands import Pollination
+from optuna_propulate.islands import default_population_size
+from optuna_propulate.islands import resolve_topology
+from optuna_propulate.islands import settle_workers
+from optuna_propulate.islands.archipelago import NODE
+from optuna_propulate.islands.archipelago import node_sizes
+from optuna_propulate.islands.archipelago import settle_process
+from optuna_propulate.parallel.launch import comm_timeout
+from optuna_propulate.parallel.nodes import nodes_of
+
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from mpi4py import MPI
+    from numpy.typing import NDArray
+
+    from optuna_propulate.islands import Archipelago
+    from optuna_propulate.islands.migration import MigrationPolicy
+    from optuna_propulate.islands.topology import Topology
+    from optuna_propulate.operators import Operator
+
+
+@dataclass(frozen=True)
+class Habitat:
+    """The islands, and one worker's place there.
+
+    Args:
+        archipelago: Who lives where.
+        worker: The number of the worker, 0 without MPI.
+        island: The island that it lives on.
+        topology: How many migrants go from island to island, shape ``(n_islands, n_islands)``.
+        migration: Who migrates, and when.
+        asked_size: The size of every breeding pool; ``None`` for one that suits the island.
+    """
+
+    archipelago: Archipelago
+    worker: int
+    island: int
+    topology: NDArray[np.int64]
+    migration: MigrationPolicy
+    asked_size: int | None
+
+    @classmethod
+    def settle(
+        cls,
+        comm: MPI.Intracomm | None,
+        islands: int | Sequence[int] | str,
+        island: int | None,
+        variable: str | None,
+        topology: Topology,
+        migration: MigrationPolicy | None,
+        population_size: int | None,
+    ) -> Habitat:
+        """Check what ``PropulateSampler`` was given, whose docstring has the errors.
+
+        The variable is the island from the environment, if there is one. Collective over the
+        communicator if ``islands`` is ``"node"``.
+        """
+        migration = Pollination() if migration is None else migration
+        if not isinstance(migration, (Pollination, Migration)):
+            raise TypeError(f"migration must be Pollination or Migration, but got {migration!r}.")
+        worker = 0
+        if comm is None:
+            archipelago, island = settle_process(islands, island, variable)
+        else:
+            if island is not None:
+                raise ValueError(
+                    f"island={island} is for processes without MPI; under mpirun the rank decides."
+                )
+            if islands == NODE:
+                islands = node_sizes(nodes_of(comm, comm_timeout()))
+            worker, archipelago = comm.rank, settle_workers(islands, comm.size)
+            island = archipelago.island_of(worker)
+        weights = resolve_topology(topology, archipelago.n_islands)
+        if population_size is not None and population_size < 2:
+            raise ValueError(f"population_size must be at least 2, but got {population_size}.")
+        return cls(archipelago, worker, island, weights, migration, population_size)
+
+    @property
+    def n_islands(self) -> int:
+        """How many islands there are."""
+        return self.archipelago.n_islands
+
+    @property
+    def population_size(self) -> int:
+        """The size of the breeding pool on the worker's island."""
+        return self.population_size_of(self.worker)
+
+    def population_size_of(self, worker: int) -> int:
+        """Return the size of the breeding pool on the island of a worker."""
+        if self.asked_size is not None:
+            return self.asked_size
+        return default_population_size(self._n_mates(worker))
+
+    def operator(self, operators: Operator | None, settings: dict[str, float]) -> Operator:
+        """Return what breeds on the worker's island.
+
+        Args:
+            operators: What was composed; ``None`` for one of our own.
+            settings: Settings of Propulate's operators; none for the default.
+        """
+        if operators is not None:
+            if not callable(operators):
+                raise TypeError(f"operators must be an operator, but got {operators!r}.")
+            return WarmUp(self.population_size, operators)
+        if settings:
+            return crossover_and_mutation(self.population_size, **settings)
+        return default_operator(self.population_size, n_workers=self._n_mates(self.worker))
+
+    @property
+    def agreed(self) -> dict[str, str]:
+        """What all ranks must have in common."""
+        return {
+            "islands": str(self.archipelago.sizes),
+            "topology": str(self.topology.tolist()),
+            "migration": f"{type(self.migration).__name__}({self.migration.probability})",
+            "population_size": str(self.asked_size),
+        }
+
+    @property
+    def description(self) -> list[str]:
+        """A line for islands, topology, migration and breeding each."""
+        sizes = self.archipelago.sizes
+        lines = [f"islands: {len(sizes)}, of {', '.join(map(str, sizes))} workers"]
+        if len(sizes) > 1:
+            policy = type(self.migration).__name__.lower()
+            lines += [
+                f"topology: {self.topology.tolist()}",
+                f"{policy}: with probability {self.migration.probability}",
+            ]
+        return [*lines, f"breeding pool: {self.population_size} individuals"]
+
+    def _n_mates(self, worker: int) -> int:
+        return self.archipelago.sizes[self.archipelago.island_of(worker)]

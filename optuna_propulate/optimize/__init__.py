@@ -1,0 +1,1 @@
+"""Optimize: the budget, the loop that uses it up, and what ends it."""

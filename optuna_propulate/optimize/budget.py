@@ -1,0 +1,84 @@
+"""The budget: how many trials all ranks together may still start."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from optuna_propulate.parallel.counters import SharedCounters
+
+
+if TYPE_CHECKING:
+    from optuna_propulate.parallel.team import Job
+
+
+_UNLIMITED = 2**61
+
+
+_CLOSED = 2**62
+
+
+_STARTED, _FINISHED, _SIGNAL = 0, 1, 2  # the counters of a budget
+
+
+_TOLD_EVERY = 0.1  # in seconds, how many trials have finished
+
+
+class Budget:
+    """Holds the number of trials that a job may still start, on rank 0.
+
+    Any rank and thread claims from it by a one-sided operation. Collective: every rank builds it
+    and frees it.
+
+    Args:
+        job: Whose ranks share the budget.
+        n_trials: How many trials all ranks together start; ``None`` for no limit.
+    """
+
+    def __init__(self, job: Job, n_trials: int | None) -> None:
+        self._limit = _UNLIMITED if n_trials is None else n_trials
+        job.meet()  # what follows is collective and would spin
+        self._counters = SharedCounters(job.comm, 3)
+        self._lock = threading.Lock()
+        self._untold, self._told_at = 0, 0.0
+
+    def claim(self) -> bool:
+        """Claim one trial; return whether there was one left."""
+        return self._counters.add(_STARTED, 1) < self._limit
+
+    def close(self) -> None:
+        """Leave nothing to claim, on any rank."""
+        self._counters.put(_STARTED, _CLOSED)
+
+    def interrupt(self, number: int) -> None:
+        """Leave nothing to claim, as a signal with this number was received."""
+        self._counters.put(_SIGNAL, number)
+        self.close()
+
+    def interrupted_by(self) -> int:
+        """Return the number of the signal that some rank received; 0 for none."""
+        return self._counters.get(_SIGNAL)
+
+    def note_finished(self) -> None:
+        """Count a trial that finished; of many in a short time, rank 0 hears together."""
+        with self._lock:
+            self._untold += 1
+            is_due = time.monotonic() >= self._told_at + _TOLD_EVERY
+        if is_due:
+            self.tell_finished()
+
+    def tell_finished(self) -> None:
+        """Let rank 0 know of all trials that have finished here."""
+        with self._lock:
+            n, self._untold, self._told_at = self._untold, 0, time.monotonic()
+        if n:
+            self._counters.add(_FINISHED, n)
+
+    def n_finished(self) -> int:
+        """Return how many trials have finished on all ranks."""
+        return self._counters.get(_FINISHED)
+
+    def free(self) -> None:
+        """Give the counters back; collective."""
+        self._counters.free()

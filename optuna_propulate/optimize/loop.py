@@ -1,0 +1,156 @@
+"""The loop: claiming and running trials in the threads of one rank, until none is left."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import os
+import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from optuna_propulate._optuna_compat import in_optimize_loop
+from optuna_propulate._optuna_compat import run_trial
+from optuna_propulate._optuna_compat import set_in_optimize_loop
+from optuna_propulate._optuna_compat import stop_flag
+from optuna_propulate._optuna_compat import storage_of
+from optuna_propulate._optuna_compat import trial_by_id
+from optuna_propulate.optimize.stopping import InterruptedTrialError
+from optuna_propulate.parallel.launch import threads_allowed
+from optuna_propulate.storages.batched import BatchedRDBStorage
+
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import optuna
+    from optuna.trial import FrozenTrial
+    from optuna.trial import Trial
+
+    from optuna_propulate.optimize.budget import Budget
+    from optuna_propulate.optimize.stopping import Stopping
+    from optuna_propulate.parallel.team import Job
+
+    Objective = Callable[[Trial], float | Sequence[float]]
+    Callback = Callable[[optuna.Study, FrozenTrial], None]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What ``IslandStudy.optimize`` was asked to do, checked."""
+
+    func: Objective
+    n_threads: int
+    catch: tuple[type[Exception], ...]
+    callbacks: tuple[Callback, ...]
+    gc_after_trial: bool
+
+    @classmethod
+    def checked(
+        cls,
+        study: optuna.Study,
+        func: Objective,
+        n_jobs: int,
+        catch: Iterable[type[Exception]] | type[Exception],
+        callbacks: Iterable[Callback] | None,
+        gc_after_trial: bool,
+    ) -> Loop:
+        """Check the arguments of ``IslandStudy.optimize``, whose docstring has the errors."""
+        if in_optimize_loop(study):
+            raise RuntimeError("Nested invocation of `Study.optimize` method isn't allowed.")
+        callbacks = tuple(callbacks or ())
+        for function in (func, *callbacks):
+            if not callable(function):
+                raise TypeError(f"func and callbacks must be callable, but got {function!r}.")
+        caught = tuple(catch) if isinstance(catch, Iterable) else (catch,)
+        for kind in caught:
+            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+                raise TypeError(f"catch must hold exception classes, but got {kind!r}.")
+        n_threads = os.cpu_count() or 1 if n_jobs == -1 else n_jobs
+        if n_threads < 1:
+            raise ValueError(f"n_jobs must be at least 1, or -1, but got {n_jobs}.")
+        if n_threads > 1 and not threads_allowed():
+            raise RuntimeError(f"n_jobs={n_jobs} needs an MPI that grants MPI_THREAD_MULTIPLE.")
+        return cls(func, n_threads, caught, callbacks, gc_after_trial)
+
+    def run(
+        self,
+        study: optuna.Study,
+        job: Job,
+        budget: Budget,
+        deadline: float | None,
+        stopping: Stopping,
+    ) -> None:
+        """Run trials of the study on this rank until the budget or the time is used up.
+
+        Args:
+            study: The study, the same on every rank.
+            job: What an exception that is not caught ends.
+            budget: Where each trial is claimed before it starts.
+            deadline: When no trial starts any more, on the clock ``time.monotonic``.
+            stopping: What may interrupt a trial.
+        """
+        guarded = replace(
+            self,
+            func=stopping.guard(self.func),
+            catch=(*self.catch, InterruptedTrialError),
+        )
+        guarded._run_threads(study, job, budget, deadline)
+
+    def _run_threads(
+        self, study: optuna.Study, job: Job, budget: Budget, deadline: float | None
+    ) -> None:
+        if self.n_threads == 1:
+            self._work(study, job, budget, deadline)
+            return
+        with ThreadPoolExecutor(self.n_threads) as pool:
+            threads = [
+                pool.submit(self._work, study, job, budget, deadline)
+                for _ in range(self.n_threads)
+            ]
+            for thread in threads:
+                thread.result()
+
+    def _work(self, study: optuna.Study, job: Job, budget: Budget, deadline: float | None) -> None:
+        set_in_optimize_loop(study, True)
+        try:
+            if self.n_threads > 1:
+                study.sampler.reseed_rng()
+            while not stop_flag(study) and not _passed(deadline) and budget.claim():
+                finished = run_trial(study, self.func, self.catch)
+                budget.note_finished()
+                if self.gc_after_trial:
+                    gc.collect()
+                for callback in self.callbacks:
+                    callback(study, copy.deepcopy(trial_by_id(study, finished)))
+        except BaseException as error:  # here, as other threads may be busy for hours
+            try:
+                flush(study)
+            finally:
+                job.abort(error)
+            raise
+        finally:
+            set_in_optimize_loop(study, False)
+        storage_of(study).remove_session()
+
+
+def flush(study: optuna.Study) -> None:
+    """Commit whatever this process has written into the study."""
+    storage = storage_of(study)
+    if isinstance(storage, BatchedRDBStorage):
+        storage.flush()
+
+
+def save(study: optuna.Study) -> Path | None:
+    """Commit whatever this process has written; return a file if only that could take it."""
+    storage = storage_of(study)
+    return storage.save() if isinstance(storage, BatchedRDBStorage) else None
+
+
+def _passed(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline

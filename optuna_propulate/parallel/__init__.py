@@ -1,0 +1,1 @@
+"""Parallel: all of MPI that carries no individuals."""

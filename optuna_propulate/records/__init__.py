@@ -1,0 +1,1 @@
+"""Records: what a study remembers of islands, workers, lineage and migrations."""

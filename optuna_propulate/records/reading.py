@@ -1,0 +1,37 @@
+"""Reading the trials of a study as cheaply as its storage can."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from optuna.exceptions import StorageInternalError
+
+from optuna_propulate._optuna_compat import all_trials
+from optuna_propulate._optuna_compat import storage_of
+from optuna_propulate._optuna_compat import study_id
+from optuna_propulate._optuna_compat import trial_by_number
+
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+
+def read_trials(study: Study) -> list[FrozenTrial]:
+    """Return every trial of the study, read anew where the storage can do without a cache."""
+    read = getattr(storage_of(study), "read_trials", None)
+    return all_trials(study) if read is None else list(read(study_id(study)))
+
+
+def n_trials_of(study: Study) -> int:
+    """Return how many trials the study has; reads them only where the storage cannot count."""
+    count = getattr(storage_of(study), "count_trials", None)
+    return len(all_trials(study)) if count is None else int(count(study_id(study)))
+
+
+def found(study: Study, number: int) -> FrozenTrial | None:
+    """Return the trial with this number, or ``None`` if it cannot be read yet."""
+    try:
+        return trial_by_number(study, number)
+    except (KeyError, StorageInternalError):  # not to be read yet, or the database is away
+        return None

@@ -1,0 +1,77 @@
+"""A study's islands in words: their best individuals, and who migrated."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from heapq import nsmallest
+from typing import TYPE_CHECKING
+
+from optuna_propulate._optuna_compat import trial_by_number
+from optuna_propulate.records.attributes import island_of
+from optuna_propulate.records.conversion import complete
+from optuna_propulate.records.conversion import rank_key_of
+from optuna_propulate.records.migrations import migrations_of
+from optuna_propulate.records.migrations import residences
+from optuna_propulate.storages.outlines import outlined_trials
+
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+
+def summarize(study: Study, top_n: int = 1) -> str:
+    """Return the best individuals of each island, how many there are, and who migrated.
+
+    An island's individuals are those that live there: bred there and not gone for good, or come
+    for good. Copies that pollination brought are counted as migrants in and not as individuals,
+    as each takes the place of another. Trials that name no island are counted apart: a sampler
+    deals them out among its islands by their numbers.
+
+    Args:
+        study: A study of one objective.
+        top_n: How many individuals of each island are shown; at least 1.
+
+    Raises:
+        StorageInternalError: If the database cannot be read.
+        ValueError: If ``top_n`` is below 1.
+    """
+    return summary_of(study, outlined_trials(study), top_n)
+
+
+def summary_of(study: Study, trials: Sequence[FrozenTrial], top_n: int) -> str:
+    """Return what ``summarize`` does, of trials that have been read."""
+    if top_n < 1:
+        raise ValueError(f"top_n must be at least 1, but got {top_n}.")
+    records = migrations_of(trials)
+    living = residences(trials)
+    bred: dict[int, list[FrozenTrial]] = {}
+    active: dict[int, list[FrozenTrial]] = {}
+    homeless = 0
+    for trial in complete(trials):
+        home = island_of(trial)
+        if home is None:
+            homeless += 1
+            continue
+        bred.setdefault(home, []).append(trial)
+        active.setdefault(living.get(trial.number, home), []).append(trial)
+    migrants_in = Counter(record.target for record in records)
+    migrants_out = Counter(record.origin for record in records)
+    n_complete = homeless + sum(map(len, bred.values()))
+    lines = [f"{study.study_name}: {n_complete} complete of {len(trials)} trials"]
+    for island in sorted(bred.keys() | active.keys() | migrants_in.keys()):
+        here = active.get(island, [])
+        lines.append(
+            f"island {island}: {len(here)} individuals active, {len(bred.get(island, []))} bred "
+            f"here, {migrants_in[island]} migrants in, {migrants_out[island]} out"
+        )
+        key = partial(rank_key_of, direction=study.direction)
+        for best in nsmallest(top_n, here, key=key):
+            shown = best.params or trial_by_number(study, best.number).params
+            lines.append(f"  {best.value:.6g}, trial {best.number}: {shown}")
+    if homeless:
+        lines.append(f"no island: {homeless} individuals of other samplers")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""A rank's side: its trials in memory, and its connection to the writer."""

@@ -1,0 +1,190 @@
+"""Live trials: those of this rank that are not finished, or not committed yet."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING
+from typing import Any
+
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+
+from optuna_propulate.storages.wire.changes import Change
+from optuna_propulate.storages.wire.changes import distribution_json
+from optuna_propulate.storages.wire.changes import distribution_of
+from optuna_propulate.storages.wire.times import local
+from optuna_propulate.storages.wire.times import utc
+
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+_ROW_BYTES = 64  # about what a parameter, an attribute's key or a step takes in a message
+_LARGEST_VALUE = 256 << 20  # bytes; a message holds less than 1 GiB
+
+
+class LiveTrial:
+    """Holds a trial, and what of it the writer has not been told.
+
+    Args:
+        trial: The trial; it belongs to this object from now on.
+        identity: The database's id if its row is there already; all that the trial holds is
+            written, then.
+
+    Attributes:
+        trial: The trial.
+        identity: The database's id, as far as it is known.
+        began: When this process heard of it, on the clock ``time.monotonic``.
+        size: About how many bytes the writer has not been told.
+
+    Raises:
+        TypeError: If the trial holds what JSON cannot.
+    """
+
+    __slots__ = (
+        "_params", "_steps", "_system", "_user", "_values", "began", "identity", "size", "trial",
+    )  # fmt: skip
+
+    def __init__(self, trial: FrozenTrial, identity: int | None = None) -> None:
+        self.trial = trial
+        self.identity = identity
+        self.began = time.monotonic()
+        self.size = 0
+        self._params: list[tuple[str, float, str]] = []
+        self._user: dict[str, str] = {}
+        self._system: dict[str, str] = {}
+        self._steps: dict[int, float] = {}
+        self._values: list[float] | None = None
+        if identity is None:
+            self._note_all(trial)
+
+    def set_param(self, name: str, internal: float, distribution: BaseDistribution) -> None:
+        """Set a parameter; ``TypeError`` if its choices are nothing that JSON can hold."""
+        internal = float(internal)
+        text = _distribution_json(name, distribution)
+        self.trial._params[name] = distribution.to_external_repr(internal)
+        self.trial._distributions[name] = distribution
+        self._params.append((name, internal, text))
+        self.size += _ROW_BYTES
+
+    def set_user_attribute(self, key: str, value: Any) -> None:
+        """Set a user attribute; ``TypeError`` if it is nothing that JSON can hold."""
+        self._user[key] = text = _json(value)
+        self.trial._user_attrs[key] = value
+        self.size += len(text) + _ROW_BYTES
+
+    def set_system_attribute(self, key: str, value: Any) -> None:
+        """Set a system attribute; ``TypeError`` if it is nothing that JSON can hold."""
+        self._system[key] = text = _json(value)
+        self.trial._system_attrs[key] = value
+        self.size += len(text) + _ROW_BYTES
+
+    def report(self, step: int, value: float) -> None:
+        """Note a value reported by the objective."""
+        self.trial.intermediate_values[step] = value
+        self._steps[step] = value
+        self.size += _ROW_BYTES
+
+    def set_values(self, values: list[float]) -> None:
+        """Set the objective values."""
+        self.trial._values = values
+        self._values = values
+
+    def hear(self, change: Change) -> None:
+        """Take in what a child process has told of the trial, to tell it again as this one's."""
+        for name, internal, text in change.params:
+            self.set_param(name, internal, distribution_of(text))
+        for key, value in change.user.items():
+            self.set_user_attribute(key, json.loads(value))
+        for key, value in change.system.items():
+            self.set_system_attribute(key, json.loads(value))
+        for step, reported in change.steps:
+            self.report(step, reported)
+        if change.values is not None:
+            self.set_values(change.values)
+        state = TrialState[change.state]
+        if state.is_finished():
+            self.trial.state = state
+            self.trial.datetime_complete = local(datetime.fromisoformat(change.complete or ""))
+
+    def forget_changes(self) -> None:
+        """Count all that is known of the trial as told."""
+        self._params, self._steps, self._user, self._system = [], {}, {}, {}
+        self._values, self.size = None, 0
+
+    def take_change(self, distributions: dict[str, int]) -> list[Any]:
+        """Return what the writer has not been told, packed; it counts as told from now on.
+
+        Args:
+            distributions: The distributions of the message so far with their indices; those of
+                this trial are added.
+        """
+        trial = self.trial
+        params = [
+            (name, internal, distributions.setdefault(text, len(distributions)))
+            for name, internal, text in self._params
+        ]
+        change = Change(
+            trial._number, self.identity, trial.state.name,
+            utc(trial._datetime_start), utc(trial.datetime_complete),
+            params, self._values, self._user, self._system, list(self._steps.items()),
+        )  # fmt: skip
+        self.forget_changes()
+        return change.pack()
+
+    def _note_all(self, trial: FrozenTrial) -> None:
+        self._params = [
+            (
+                name,
+                distribution.to_internal_repr(trial.params[name]),
+                _distribution_json(name, distribution),
+            )
+            for name, distribution in trial._distributions.items()
+        ]
+        self._user = {key: _json(value) for key, value in trial._user_attrs.items()}
+        self._system = {key: _json(value) for key, value in trial._system_attrs.items()}
+        self._steps = {int(s): float(value) for s, value in trial.intermediate_values.items()}
+        self._values = trial._values and [float(value) for value in trial._values]
+        n_rows = len(self._params) + len(self._steps)
+        texts = (*self._user.values(), *self._system.values())
+        self.size = _ROW_BYTES * (n_rows + len(texts)) + sum(map(len, texts))
+
+
+def copy_trial(trial: FrozenTrial) -> FrozenTrial:
+    """Return a copy whose own containers may be changed; faster than ``copy.deepcopy``."""
+    twin = FrozenTrial.__new__(FrozenTrial)
+    twin.__dict__.update(trial.__dict__)
+    twin._params = trial._params.copy()
+    twin._distributions = trial._distributions.copy()
+    twin._user_attrs = trial._user_attrs.copy()
+    twin._system_attrs = trial._system_attrs.copy()
+    twin.intermediate_values = trial.intermediate_values.copy()
+    return twin
+
+
+def _json(value: Any) -> str:
+    """Return a value as JSON; an integer, as most attributes of ours are, at once.
+
+    Raises:
+        TypeError: If JSON cannot hold the value.
+        ValueError: If it is too large for a message.
+    """
+    text = repr(value) if type(value) is int else json.dumps(value)
+    if len(text) > _LARGEST_VALUE:
+        raise ValueError(
+            f"An attribute must be at most {_LARGEST_VALUE >> 20} MiB as JSON, but this one has "
+            f"{len(text) >> 20} MiB."
+        )
+    return text
+
+
+def _distribution_json(name: str, distribution: BaseDistribution) -> str:
+    """Return a distribution as JSON; ``TypeError`` with the parameter's name if JSON cannot."""
+    try:
+        return distribution_json(distribution)
+    except TypeError as error:
+        raise TypeError(
+            f"The choices of parameter {name!r} cannot be stored in a database: {error}"
+        ) from error

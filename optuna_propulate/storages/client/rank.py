@@ -1,0 +1,719 @@
+"""A rank's view of the database: its own trials in memory, the others' as far as asked for."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from optuna_propulate.storages.client.cache import TrialCache
+from optuna_propulate.storages.client.connection import UnansweredError
+from optuna_propulate.storages.client.handover import Handover
+from optuna_propulate.storages.client.live import LiveTrial
+from optuna_propulate.storages.client.live import copy_trial
+from optuna_propulate.storages.client.reader import Reader
+from optuna_propulate.storages.client.study import ALIASES
+from optuna_propulate.storages.client.study import StudyView
+from optuna_propulate.storages.client.write_buffer import Outbox
+from optuna_propulate.storages.sql.read import read_trials
+from optuna_propulate.storages.sql.read import read_trials_after
+from optuna_propulate.storages.wire.changes import unpack_change
+from optuna_propulate.storages.wire.changes import unpack_trial
+from optuna_propulate.storages.wire.times import utc
+from optuna_propulate.storages.writer.spill import Spill
+from optuna_propulate.storages.writer.study_lock import EXPIRES_AFTER
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Mapping
+    from typing import TypeVar
+
+    from optuna.trial import FrozenTrial
+
+    from optuna_propulate.storages.client.writer_handle import Office
+    from optuna_propulate.storages.wire.changes import Change
+
+    T = TypeVar("T")
+
+_logger = optuna.logging.get_logger("optuna." + __name__)
+
+_N_RECENT = 256  # trials of this rank that are committed, and may be asked for once more
+_DECIDED_WITHIN = 2 * EXPIRES_AFTER  # in seconds, whether another job that adds trials is alive
+_READ_PAUSE = 0.5  # in seconds, before a rank tries again to read what its sampler goes on from
+_SYNC_TIMEOUT = 10.0  # in seconds, to hear what a child process has told
+
+
+class RankView:
+    """Holds the trials of this rank that are not committed, and its connection to the writer.
+
+    Args:
+        office: The writer, and the counters of trial numbers.
+        url: The database's URL.
+        flush_interval: In seconds.
+        refresh_interval: In seconds.
+        commit_timeout: In seconds.
+        engine_kwargs: As for ``sqlalchemy.create_engine``.
+        handover: What the rank knew whose trials this process goes on with; ``None`` for a rank.
+    """
+
+    def __init__(
+        self,
+        office: Office,
+        url: str,
+        *,
+        flush_interval: float,
+        refresh_interval: float,
+        commit_timeout: float,
+        engine_kwargs: Mapping[str, Any],
+        handover: Handover | None = None,
+    ) -> None:
+        self.lock = threading.RLock()
+        self.is_guest = handover is not None
+        self.is_shared = False  # whether other processes may change this rank's trials
+        self._office: Office | None = office
+        self._flush_interval, self._refresh_interval = flush_interval, refresh_interval
+        self._commit_timeout = commit_timeout
+        self._reader = Reader(url, engine_kwargs)
+        self._studies: dict[int, StudyView] = {}
+        self._ids: dict[str, tuple[float, int]] = {}  # when a study's was asked for
+        self._n_studies = 0
+        self._live: dict[int, tuple[StudyView, LiveTrial]] = {}
+        self._recent: OrderedDict[int, tuple[StudyView, LiveTrial]] = OrderedDict()
+        self._seen: dict[int, tuple[float, StudyView, FrozenTrial]] = {}
+        if handover is not None:
+            self._go_on(handover)
+        self._box: Outbox | None = self._opened(office)
+
+    @property
+    def _outbox(self) -> Outbox:
+        """What there is to tell; a forked child opens its own when it needs one."""
+        box = self._box
+        if box is not None:
+            return box
+        with self.lock:
+            if self._box is None:
+                if self._office is None:
+                    raise StorageInternalError("The storage has been closed.")
+                self._box = self._opened(self._office)
+            return self._box
+
+    def _opened(self, office: Office) -> Outbox:
+        return Outbox(
+            office,
+            self.lock,
+            self._hear,
+            self._committed,
+            self._flush_interval,
+            self._commit_timeout,
+            is_guest=self.is_guest,
+        )
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the database is known to be away, so that nothing is worth waiting for it."""
+        return self._outbox.is_away or self._reader.is_resting
+
+    def call(self, method: str, *arguments: Any, timeout: float | None = None) -> Any:
+        """Let the writer do something, and wait for its result."""
+        return self._outbox.link.call(method, *arguments, timeout=timeout)
+
+    def call_study(self, method: str, *arguments: Any, timeout: float | None = None) -> Any:
+        """Let the writer call Optuna's own storage about studies."""
+        return self.call("study", method, list(arguments), timeout=timeout)
+
+    def pass_on(self, *, at_once: bool) -> None:
+        """Tell the writer all changes, if at once; a child process waits until it has them.
+
+        Raises:
+            StorageInternalError: In a child process, if the writer cannot be told.
+        """
+        if self.is_guest:
+            self._outbox.deliver()
+        elif at_once:
+            self._outbox.tell()
+
+    def commit(self, *, is_patient: bool = True) -> None:
+        """Wait until all changes are committed; in vain only with a warning.
+
+        Args:
+            is_patient: Whether to wait once more in an outage in which a ``tell`` has waited.
+        """
+        if not self._outbox.commit(is_patient=is_patient) and not self._outbox.is_away:
+            self._outbox.warn(
+                f"Not everything was committed within {self._commit_timeout:g} s; the search "
+                "goes on, and the writer goes on trying."
+            )
+
+    def hurry(self) -> None:
+        """Let nobody wait for a commit from now on."""
+        self._outbox.hurry()
+
+    def wait_for_room(self) -> None:
+        """Wait while the database does not keep up."""
+        self._outbox.wait_for_room()
+
+    def note(self, study: StudyView, live: LiveTrial) -> None:
+        """Note that a trial has changed."""
+        with self.lock:
+            self._outbox.note(study, live)
+
+    def study(self, study_id: int) -> StudyView:
+        """Return the view of a study; ``KeyError`` if there is none."""
+        study = self._studies.get(study_id)
+        if study is None:
+            names = self.call_study("get_study_directions", study_id)
+            with self.lock:
+                if study_id not in self._studies:
+                    directions = [StudyDirection[name] for name in names]
+                    self._studies[study_id] = StudyView(study_id, self._n_studies, directions)
+                    self._n_studies += 1
+                study = self._studies[study_id]
+        return study
+
+    def forget(self, study_id: int) -> None:
+        """Forget a study that was deleted."""
+        with self.lock:
+            study = self._studies.pop(study_id, None)
+            self._ids = {name: known for name, known in self._ids.items() if known[1] != study_id}
+            self._live = {i: found for i, found in self._live.items() if found[0] is not study}
+            self._recent.clear()
+            self._seen.clear()
+
+    def attributes(self, study_id: int, kind: str) -> dict[str, Any]:
+        """Return attributes of a study, at most ``refresh_interval`` old; older in an outage.
+
+        Args:
+            study_id: The study.
+            kind: ``"user"`` or ``"system"``.
+        """
+        study = self.study(study_id)
+        return self._last_known(
+            study.attributes,
+            kind,
+            has_begun=study.has_begun,
+            ask=lambda timeout: dict(
+                self.call_study(f"get_study_{kind}_attrs", study_id, timeout=timeout)
+            ),
+        )
+
+    def id_of_name(self, name: str) -> int:
+        """Return the id of a study, as Hyperband asks at each step; likewise."""
+        _, known = self._ids.get(name, (0.0, None))
+        study = self._studies.get(known) if known is not None else None
+        return self._last_known(
+            self._ids,
+            name,
+            has_begun=study is not None and study.has_begun,
+            ask=lambda timeout: int(
+                self.call_study("get_study_id_from_name", name, timeout=timeout)
+            ),
+        )
+
+    def name_of(self, study_id: int) -> str:
+        """Return the name of a study; it never changes."""
+        return self.study(study_id).name or str(
+            self.call_study("get_study_name_from_id", study_id)
+        )
+
+    def create(self, directions: list[str], name: str | None) -> int:
+        """Create a study and return its id."""
+        study_id = int(self.call_study("create_new_study", directions, name))
+        if name is not None:
+            self._ids[name] = -float("inf"), study_id
+        return study_id
+
+    def _last_known(
+        self,
+        known: dict[str, tuple[float, T]],
+        key: str,
+        *,
+        has_begun: bool,
+        ask: Callable[[float | None], T],
+    ) -> T:
+        """Ask the writer, unless that was done within ``refresh_interval``.
+
+        Args:
+            known: When it was asked before, and what it said.
+            key: For what.
+            has_begun: Whether to do with what is known, where the database is away.
+            ask: Asks it, and waits so long, in seconds.
+        """
+        read_at, value = known.get(key, (0.0, None))
+        if value is None:
+            value = ask(None)
+        elif time.monotonic() < read_at + self._refresh_interval or (
+            has_begun and self._outbox.is_away
+        ):
+            return value
+        else:
+            try:
+                value = ask(_SYNC_TIMEOUT)
+            except StorageInternalError:
+                if not has_begun:
+                    raise
+        known[key] = time.monotonic(), value
+        return value
+
+    def set_attribute(self, study_id: int, kind: str, key: str, value: Any) -> None:
+        """Set an attribute of a study, at once."""
+        self.call_study(f"set_study_{kind}_attr", study_id, key, value)
+        study = self.study(study_id)
+        if kind in study.attributes:
+            known = {**study.attributes[kind][1], key: copy.deepcopy(value)}
+            study.attributes[kind] = -float("inf"), known
+
+    def begin(self, study: StudyView) -> None:
+        """Prepare for adding trials to a study; waits for a database that is away.
+
+        Raises:
+            RuntimeError: If another job adds trials to it.
+        """
+        if study.has_begun:
+            return
+        base, counter, waiting, best, name, attributes = self._begun(study.study_id)
+        with self.lock:
+            if study.has_begun:
+                return
+            study.name, study.counter = name, counter
+            study.waiting.add(dict(waiting))
+            if best is not None:
+                study.note_if_best(unpack_trial(best))
+            # Each log line of Optuna's asks for them; they may be older than what is known here.
+            study.attributes.setdefault("system", (-float("inf"), dict(attributes)))
+            self._ids.setdefault(name, (-float("inf"), study.study_id))
+            study.base = base
+
+    def _begun(self, study_id: int) -> list[Any]:
+        timeout = max(self._commit_timeout, _DECIDED_WITHIN)
+        while True:
+            try:
+                return list(self.call("begin", study_id, None, None, timeout=timeout))
+            except UnansweredError:
+                if not self._outbox.is_away or self._outbox.is_hurried:
+                    raise
+
+    def claim_number(self, study: StudyView) -> int:
+        """Return the number of the next trial."""
+        assert study.base is not None
+        assert self._office is not None
+        number = study.base + self._office.counters.add(study.counter, 1)
+        study.own(number)
+        return number
+
+    def add(self, study: StudyView, live: LiveTrial) -> None:
+        """Add a trial of this rank; the lock is held."""
+        self._live[live.trial._trial_id] = (study, live)
+        self._outbox.note(study, live)
+
+    def let_go(self, study: StudyView, live: LiveTrial) -> None:
+        """Forget a trial that the database holds as it is."""
+        with self.lock:
+            self._live.pop(live.trial._trial_id, None)
+            if study.cache is not None:
+                study.cache.expire()
+
+    def find(self, trial_id: int) -> tuple[StudyView, LiveTrial] | None:
+        """Return a trial that is in this rank's memory, and may be changed."""
+        return self._live.get(trial_id)
+
+    def remembered(self, trial_id: int) -> tuple[StudyView, LiveTrial] | None:
+        """Return a trial that is in this rank's memory, or has just been committed."""
+        return self._live.get(trial_id) or self._recent.get(trial_id)
+
+    def hear_children(self) -> None:
+        """Hear what child processes have told of this rank's trials.
+
+        While the database is away, the writer may not answer: they are heard as it comes to it.
+        """
+        if self.is_shared and not self._outbox.is_away:
+            try:
+                self._outbox.link.receipt(_SYNC_TIMEOUT)
+            except StorageInternalError:
+                return  # the writer waits for its database; it will say so later
+
+    def read(self, trial_id: int) -> tuple[StudyView, FrozenTrial]:
+        """Return a trial as the database holds it, at most ``refresh_interval`` old.
+
+        Raises:
+            KeyError: If there is no such trial.
+        """
+        seen = self._seen.get(trial_id)
+        if seen is not None and time.monotonic() < seen[0]:
+            return seen[1], copy_trial(seen[2])
+        study, packed = self._fetch(trial_id)
+        trial = unpack_trial(packed)
+        trial._trial_id = trial_id
+        with self.lock:
+            if len(self._seen) >= 1024:
+                self._seen.clear()
+            self._seen[trial_id] = (time.monotonic() + self._refresh_interval, study, trial)
+        return study, copy_trial(trial)
+
+    def adopt(self, trial_id: int) -> tuple[StudyView, LiveTrial]:
+        """Take a trial of the database into this rank's memory, to change it.
+
+        Raises:
+            KeyError: If there is no such trial.
+        """
+        study, packed = self._fetch(trial_id)
+        return study, self._adopt(study, trial_id, packed)
+
+    def take_up(self, trial_id: int) -> bool:
+        """Set a waiting trial to running, and take it into memory; return whether it was waiting.
+
+        A database that is away lets nobody take up a trial; it goes on waiting.
+        """
+        study, identity = self._place_of(trial_id)
+        self.begin(study)
+        with self.lock:
+            study.waiting.remove(identity)
+            self._seen.pop(trial_id, None)
+        try:
+            packed = self.call("take_up", identity, utc(datetime.now()))
+        except StorageInternalError:
+            with self.lock:
+                study.waiting.add({identity: 0})
+            return False
+        if packed is not None:
+            self._adopt(study, trial_id, packed)
+        return packed is not None
+
+    def waiting_trials(self, study: StudyView, *, afresh: bool) -> list[FrozenTrial]:
+        """Return the trials that anybody may take up, in the order of their numbers.
+
+        Args:
+            study: The study.
+            afresh: Whether they are all read again.
+
+        Raises:
+            StorageInternalError: If they are to be read afresh and cannot be.
+        """
+        if self.is_away and not afresh:
+            return []  # nobody could take one up
+        try:
+            self._read_waiting(study, afresh=afresh)
+        except StorageInternalError:
+            if afresh:
+                raise
+            return []
+        with self.lock:
+            return study.waiting.in_order()
+
+    def _read_waiting(self, study: StudyView, *, afresh: bool) -> None:
+        if self.is_guest or not study.has_begun:
+            waiting = dict(self.call("waiting", study.study_id))
+            with self.lock:
+                study.waiting.replace(waiting)
+        with self.lock:
+            if afresh:
+                study.waiting.expire()
+            unread = study.waiting.unread
+        if not unread:
+            return
+        with self._reader.connect() as connection:
+            trials = list(read_trials(connection, unread))
+        there = {t._trial_id for t in trials if t.state == TrialState.WAITING}
+        with self.lock:
+            for identity in set(unread) - there:
+                study.waiting.remove(identity)
+            study.waiting.read(trial for trial in trials if trial._trial_id in there)
+
+    def all_trials(self, study: StudyView, *, afresh: bool) -> list[FrozenTrial]:
+        """Return all trials in the order of their numbers; the others' as of the last refresh.
+
+        Args:
+            study: The study.
+            afresh: Whether those of a database that is away are worth an error; else the last
+                that are known are returned.
+
+        Raises:
+            StorageInternalError: If ``afresh``, and the database cannot be read.
+        """
+        with self.lock:
+            if study.cache is None:
+                study.cache = TrialCache(
+                    self._reader.engine, study.study_id, lambda trial: self._claim(study, trial)
+                )
+            cache = study.cache
+        with cache.lock:
+            if afresh or not self.is_away:
+                try:
+                    with self._reader.reading():
+                        cache.refresh(self._refresh_interval)
+                except StorageInternalError:
+                    if afresh:
+                        raise
+            with self.lock:
+                trials = cache.snapshot()
+                for there, live in self._live.values():
+                    if there is study:
+                        trials[live.trial._number] = copy_trial(live.trial)
+        return [trials[number] for number in sorted(trials)]
+
+    def refresh(self, study: StudyView) -> None:
+        """Know what is committed, or, while the database is away, what was.
+
+        The writer tells of the best before it answers.
+
+        Raises:
+            StorageInternalError: If the storage has been closed.
+        """
+        if not self._outbox.is_away:
+            with suppress(StorageInternalError):
+                self.call("ping")
+        with self.lock:
+            self._seen.clear()
+            study.attributes = {
+                kind: (-float("inf"), known) for kind, (_, known) in study.attributes.items()
+            }
+            if study.cache is not None:
+                study.cache.expire()
+
+    def read_all(self, study: StudyView) -> list[FrozenTrial]:
+        """Return all trials that are committed, in the order of their numbers.
+
+        A process that adds trials waits while the database is away, as its sampler goes on from
+        what is there. Another one, and one that is in a hurry, does not.
+
+        Raises:
+            StorageInternalError: If the database cannot be read, and nobody waits for it: also
+                where it could be written for ``commit_timeout``, and for 30 s at least.
+        """
+        patience = max(self._commit_timeout, _DECIDED_WITHIN)
+        known_away_at = time.monotonic()
+        while True:
+            try:
+                return self._read_all(study)
+            except StorageInternalError as error:
+                now = time.monotonic()
+                if self._outbox.is_away and self._outbox.link.broken is None:
+                    known_away_at = now
+                is_patient = study.has_begun and not self._outbox.is_hurried
+                if not is_patient or now > known_away_at + patience:
+                    raise
+                self._outbox.warn(f"{error}; the first trial waits for it.")
+            time.sleep(_READ_PAUSE)
+
+    def _read_all(self, study: StudyView) -> list[FrozenTrial]:
+        trials = []
+        with self._reader.connect() as connection:
+            for trial in read_trials_after(connection, study.study_id, -1):
+                self._claim(study, trial)
+                trials.append(trial)
+        return sorted(trials, key=lambda trial: trial.number)
+
+    def save(self) -> Path | None:
+        """See to it that nothing of this process is lost if the job ends now.
+
+        Returns:
+            The file that holds what neither the database nor the writer has; ``None`` if there
+            is nothing of the kind.
+        """
+        assert self._office is not None
+        if self._outbox.commit() or self._outbox.has_received_all():
+            return None
+        told: dict[str, list[Change]] = {}
+        for _, _, study_id, _, _, distributions, packed in self._outbox.uncommitted():
+            changes = [unpack_change(one, distributions) for one in packed]
+            told.setdefault(self._studies[study_id].name, []).extend(changes)
+        if not told:
+            return None
+        try:
+            return _spilled(self._office.spill_folder, self._office.job, told)
+        except OSError:  # e.g. a folder of another machine
+            return _spilled(Path(tempfile.gettempdir()), self._office.job, told)
+
+    def close(self) -> None:
+        """Commit what is left, and leave the writer."""
+        if self._box is not None and self._box.link.broken is None:
+            if not self.is_guest:
+                self._leave()
+            self._box.link.close()
+        self._reader.close()
+        self._office = None
+
+    def handover(self) -> Handover | None:
+        """Return what a copy in another process needs to go on with the trials of this one.
+
+        ``None`` once the storage has been closed.
+        """
+        office = self._office
+        if office is None:
+            return None
+        self.is_shared = True
+        with self.lock:
+            studies = [
+                (s.study_id, s.place, s.directions, s.name, s.base, s.counter)
+                for s in self._studies.values()
+            ]
+            trials = [
+                (study.study_id, copy_trial(live.trial))
+                for study, live in self._live.values()
+                if live.identity is None and not live.trial.state.is_finished()
+            ]
+        return Handover(
+            office.address, office.token, office.job, office.spill_folder,
+            tuple(studies), tuple(trials),
+        )  # fmt: skip
+
+    def become_guest(self) -> None:
+        """Leave all to the parent in a forked child, which is a guest of the writer from now on.
+
+        The child has the parent's memory and descriptors, but none of its threads.
+        """
+        self.lock = threading.RLock()  # a thread that this process has not may hold the other
+        self.is_guest, self.is_shared = True, False
+        if self._box is not None:
+            self._box.forget(self.lock)
+            self._box = None
+        if self._office is not None:
+            self._office.forget()
+        self._reader.forget()
+        for _, live in self._live.values():
+            live.forget_changes()
+        for study in self._studies.values():
+            study.cache = None
+
+    def _go_on(self, handover: Handover) -> None:
+        """Know the studies and the running trials of the rank."""
+        for study_id, place, directions, name, base, counter in handover.studies:
+            study = StudyView(study_id, place, directions)
+            study.name, study.base, study.counter = name, base, counter
+            self._studies[study_id] = study
+            self._n_studies = max(self._n_studies, place + 1)
+        for study_id, trial in handover.trials:
+            study, live = self._studies[study_id], LiveTrial(trial)
+            live.forget_changes()
+            study.own(trial.number)
+            self._live[trial._trial_id] = (study, live)
+
+    def _leave(self) -> None:
+        """Save what is left, and let the writer know which trials another process will tell."""
+        try:
+            path = self.save()
+            for study in self._studies.values():
+                numbers = [
+                    live.trial.number
+                    for there, live in self._live.values()
+                    if there is study and not live.trial.state.is_finished()
+                ]
+                if numbers and path is None:
+                    self.call("leave", study.study_id, numbers, timeout=_SYNC_TIMEOUT)
+        except (StorageInternalError, OSError) as error:
+            _logger.error(f"The last trials may be lost: {error}")
+            return
+        if path is not None:
+            _logger.error(
+                f"The last trials are not in the database, but in {path}: "
+                "`optuna-propulate import` puts them in."
+            )
+
+    def _fetch(self, trial_id: int) -> tuple[StudyView, list[Any]]:
+        if trial_id < ALIASES:
+            found = self.call("read", trial_id)
+            if found is not None:
+                return self.study(found[0]), found[1]
+        else:
+            study, number = self._numbered(trial_id)
+            packed = self.call("read_number", study.study_id, number)
+            if packed is not None:
+                return study, packed
+        raise KeyError(f"No trial with id {trial_id} exists.")
+
+    def _numbered(self, alias: int) -> tuple[StudyView, int]:
+        """Return the study and the number of a trial that this rank has started."""
+        for study in list(self._studies.values()):
+            number = study.number_of(alias)
+            if number is not None and study.is_own(number):
+                return study, number
+        raise KeyError(f"No trial with id {alias} exists.")
+
+    def _place_of(self, trial_id: int) -> tuple[StudyView, int]:
+        """Return the study of a trial that waits, and its id in the database."""
+        for study in list(self._studies.values()):
+            if trial_id in study.waiting:
+                return study, trial_id
+        study, packed = self._fetch(trial_id)
+        return study, packed[0]
+
+    def _adopt(self, study: StudyView, trial_id: int, packed: list[Any]) -> LiveTrial:
+        trial = unpack_trial(packed)
+        live = LiveTrial(trial, trial._trial_id)
+        trial._trial_id = trial_id
+        with self.lock:
+            self._seen.pop(trial_id, None)
+            if not trial.state.is_finished():
+                self._live[trial_id] = (study, live)
+        return live
+
+    def _claim(self, study: StudyView, trial: FrozenTrial) -> bool:
+        """Give a trial that was read the id by which it is known here.
+
+        Returns:
+            Whether a later state of it, or another trial of its number, is in memory.
+        """
+        if trial._trial_id in self._live:
+            return True
+        if study.is_own(trial.number):
+            trial._trial_id = study.alias(trial.number)
+        return trial._trial_id in self._live
+
+    def _committed(self, study: StudyView, ended: list[LiveTrial]) -> None:
+        for live in ended:
+            self._live.pop(live.trial._trial_id, None)
+            self._recent[live.trial._trial_id] = (study, live)
+            if study.cache is not None:
+                study.cache.keep(live.trial)
+        while len(self._recent) > _N_RECENT:
+            self._recent.popitem(last=False)
+
+    def _hear(self, message: list[Any]) -> None:
+        kind, study_id, *rest = message
+        study = self._studies.get(study_id)
+        if study is None:
+            return
+        with self.lock:
+            if kind == "waiting":
+                study.waiting.add({identity: number for identity, number in rest[0]})
+            elif kind == "taken":
+                study.waiting.remove(rest[0])
+            elif kind == "best" and rest[0] is not None and study.has_begun:
+                study.note_if_best(unpack_trial(rest[0]))
+            elif kind == "told":
+                self._hear_child(study, *rest)
+        if kind == "claim" and study.base is not None and self._office is not None:
+            first = self._office.counters.add(study.counter, rest[0])
+            numbers = [study.base + first + n for n in range(rest[0])]
+            self._outbox.link.answer(["numbers", study_id, numbers])
+
+    def _hear_child(
+        self, study: StudyView, distributions: list[str], changes: list[list[Any]]
+    ) -> None:
+        """Take in what a child process has told of trials of this rank; the lock is held."""
+        for packed in changes:
+            change = unpack_change(packed, distributions)
+            _, live = self._live.get(study.alias(change.number), (None, None))
+            if live is not None and not live.trial.state.is_finished():
+                live.hear(change)
+                self._outbox.note(study, live)
+
+
+def _spilled(folder: Path, job: str, told: Mapping[str, list[Change]]) -> Path:
+    """Write changes, by the name of their study, to a file in a folder; return its path."""
+    spill = Spill(folder, job)
+    for name, changes in told.items():
+        spill.add(name, changes)
+    return spill.path

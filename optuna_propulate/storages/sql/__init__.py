@@ -1,0 +1,1 @@
+"""SQL: bulk reads and writes of Optuna's tables, and what each database needs for them."""

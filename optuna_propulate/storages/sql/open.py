@@ -1,0 +1,121 @@
+"""Opening Optuna's own storages, with errors that show no password."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from sqlalchemy.engine import URL
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import SQLAlchemyError
+
+from optuna_propulate.storages.sql.engine import engine_arguments
+from optuna_propulate.storages.sql.engine import with_driver
+from optuna_propulate.storages.sql.sqlite_file import sqlite_file
+
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+_N_TRIES, _PAUSE = 5, 0.3  # the pause in seconds
+_MADE_BY_OTHERS = ("already exist", "unique constraint", "duplicate")
+"""What databases say of a table, or of its version's row, that somebody else has just made."""
+
+_SECRETS = ("password", "passwd", "sslpassword")
+
+
+def shown(url: str) -> str:
+    """Return a storage URL fit for messages: its password is masked.
+
+    Args:
+        url: An SQLAlchemy URL.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    parsed = parse_url(url)
+    query = {
+        key: "***" if key.lower() in _SECRETS else value for key, value in parsed.query.items()
+    }
+    return parsed.set(query=query).render_as_string(hide_password=True)
+
+
+def open_rdb(url: str, engine_kwargs: Mapping[str, Any] | None = None) -> RDBStorage:
+    """Open a database and create Optuna's tables if they are not there.
+
+    Args:
+        url: An SQLAlchemy URL, e.g. ``sqlite:///study.db``.
+        engine_kwargs: As for ``sqlalchemy.create_engine``.
+
+    Raises:
+        ValueError: If ``url`` cannot be parsed.
+        StorageInternalError: If the database cannot be opened.
+    """
+    parsed = with_driver(parse_url(url))
+    try:
+        return _opened_together(parsed, engine_arguments(parsed, engine_kwargs))
+    except (SQLAlchemyError, StorageInternalError, ImportError) as error:
+        reason = str(getattr(error, "orig", None) or error)
+        secrets = [parsed.password, *(parsed.query.get(key) for key in _SECRETS)]
+        for secret in filter(None, secrets):
+            reason = reason.replace(str(secret), "***")
+        # "from None", as the chained error may show the password
+        raise StorageInternalError(
+            f"The storage {shown(url)} cannot be opened: {reason}"
+        ) from None
+
+
+def _opened_together(url: URL, arguments: dict[str, Any]) -> RDBStorage:
+    """Open a database, perhaps at the very moment when others do so, too, and make its tables."""
+    for _ in range(_N_TRIES):
+        try:
+            return RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=arguments)
+        except (OperationalError, ProgrammingError, IntegrityError) as error:
+            if not any(word in str(error).lower() for word in _MADE_BY_OTHERS):
+                raise
+            time.sleep(_PAUSE)
+    return RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=arguments)
+
+
+def absolute_url(url: str) -> str:
+    """Return a URL that means the same database whatever becomes of the working folder.
+
+    Raises:
+        ValueError: If ``url`` cannot be parsed.
+    """
+    parsed = parse_url(url)
+    path = sqlite_file(parsed)
+    if path is None or (path.is_absolute() and ".." not in path.parts):
+        return url
+    prefix = "file:" if (parsed.database or "").startswith("file:") else ""
+    there = parsed.set(database=f"{prefix}{(working_folder() / path).resolve()}")
+    return there.render_as_string(hide_password=False)
+
+
+def working_folder() -> Path:
+    """Return the working folder, or the one for temporary files if it has been deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path(tempfile.gettempdir())
+
+
+def parse_url(url: str) -> URL:
+    """Return an SQLAlchemy URL; ``ValueError`` without the URL in it if it is none."""
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        raise ValueError(
+            "The storage URL cannot be parsed (not shown, as it may hold a password); "
+            "expected something like sqlite:///study.db or postgresql://user@host/database."
+        ) from None

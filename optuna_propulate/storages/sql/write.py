@@ -1,0 +1,274 @@
+"""Optuna's tables, written in bulk."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import datetime
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import cast
+
+import sqlalchemy as sa
+from optuna.trial import TrialState
+from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import sqlite
+
+from optuna_propulate._optuna_compat import rdb_models
+from optuna_propulate.storages.wire.times import utc
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Iterator
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+    from sqlalchemy import Table
+
+MARK = "propulate:writer"
+"""The study's system attribute that says up to where its rows are known; see ``Ledger``."""
+
+OWNER = "propulate:owner"
+"""The system attribute of a trial that is not one job's alone: the job that runs it, or none."""
+
+_AT_ONCE = 500
+"""How many ids are listed in one statement: SQLite allows 999 variables in old versions."""
+
+
+def table(model: str) -> Table:
+    """Return one of Optuna's tables by the name of its model."""
+    return cast("Table", getattr(rdb_models(), model).__table__)
+
+
+class Writing:
+    """Writes into Optuna's tables over one connection, within the transaction that it is in.
+
+    Rows go to the driver as they are, past SQLAlchemy's processing of each value: enumerations as
+    names, times as ISO strings, in UTC. PostgreSQL takes new rows by ``COPY``, if psycopg 3 is the
+    driver.
+
+    Args:
+        connection: The connection.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._dialect = connection.dialect
+        self._copies = self._dialect.driver == "psycopg"
+
+    def lock_study(self, study_id: int) -> bool:
+        """Lock the study's row as Optuna does to add a trial; return whether there is one.
+
+        On SQLite the transaction itself has locked the database.
+        """
+        studies = table("StudyModel")
+        query = sa.select(studies.c.study_id).where(studies.c.study_id == study_id)
+        return self._connection.execute(query.with_for_update()).first() is not None
+
+    def insert_trials(
+        self, study_id: int, rows: Sequence[tuple[int, str, str | None, str | None]]
+    ) -> list[int]:
+        """Insert trials; return their ids, which the database's own sequence gives, ascending.
+
+        Args:
+            study_id: The study.
+            rows: Number, name of the state, start and end of each, in the order of the numbers.
+        """
+        columns = ["study_id", "number", "state", "datetime_start", "datetime_complete"]
+        trials = table("TrialModel")
+        if self._copies:
+            ids = self._next_ids(len(rows))
+            self._insert(
+                trials,
+                ["trial_id", *columns],
+                [(identity, study_id, *row) for identity, row in zip(ids, rows, strict=True)],
+            )
+            return ids
+        last = self._connection.scalar(sa.select(sa.func.max(trials.c.trial_id))) or 0
+        self._insert(trials, columns, [(study_id, *row) for row in rows])
+        query = (
+            sa.select(trials.c.trial_id)
+            .where(trials.c.trial_id > last, trials.c.study_id == study_id)
+            .order_by(trials.c.trial_id)
+        )
+        return list(self._connection.scalars(query))
+
+    def update_trials(
+        self,
+        rows: Sequence[tuple[str, str | None, str | None, int]],
+        *,
+        also_failed: bool = False,
+    ) -> None:
+        """Set state, start and end of trials by id, unless they have ended already.
+
+        Args:
+            rows: Name of the state, start, end and id of each.
+            also_failed: Whether failed ones are set all the same.
+        """
+        states = "'RUNNING', 'WAITING', 'FAIL'" if also_failed else "'RUNNING', 'WAITING'"
+        self._many(
+            "UPDATE trials SET state = {}, datetime_start = {}, datetime_complete = {} "
+            f"WHERE trial_id = {{}} AND state IN ({states})",
+            ("state", "start", "complete", "id"),
+            rows,
+        )
+
+    def renumber(self, numbers: dict[int, int]) -> None:
+        """Set the numbers of trials by id."""
+        rows = [(number, identity) for identity, number in numbers.items()]
+        self._many("UPDATE trials SET number = {} WHERE trial_id = {}", ("number", "id"), rows)
+
+    def delete_trials(self, identities: Sequence[int]) -> None:
+        """Delete trials that nothing was written about."""
+        trials = table("TrialModel")
+        for some in slices(identities):
+            self._connection.execute(trials.delete().where(trials.c.trial_id.in_(some)))
+
+    def take_up(self, identity: int, start: str) -> bool:
+        """Set a waiting trial to running; return whether it was waiting."""
+        trials = table("TrialModel")
+        statement = (
+            trials.update()
+            .where(trials.c.trial_id == identity, trials.c.state == TrialState.WAITING)
+            .values(state=TrialState.RUNNING, datetime_start=datetime.fromisoformat(start))
+        )
+        return self._connection.execute(statement).rowcount == 1
+
+    def probe(self, study_id: int) -> None:
+        """Write something that changes nothing."""
+        rows = table("StudySystemAttributeModel")
+        this = rows.c.study_id == study_id, rows.c.key == MARK
+        self._connection.execute(rows.update().where(*this).values(key=MARK))
+
+    def mark(self, study_id: int, value: dict[str, Any]) -> None:
+        """Set the study's system attribute that tells a successor where this writer was."""
+        columns = ["study_id", "key", "value_json"]
+        rows = [(study_id, MARK, json.dumps(value))]
+        self._write("StudySystemAttributeModel", columns, rows, new=False)
+
+    def own(self, identities: Sequence[int], job: str | None) -> None:
+        """Note who runs trials that were added, or may be taken up, by others than the job."""
+        text = json.dumps(job)
+        self.system_attributes([(identity, OWNER, text) for identity in identities], new=False)
+
+    def fail(self, identities: Sequence[int], when: datetime) -> None:
+        """Set trials to failed, whatever they were, as of a local time."""
+        trials = table("TrialModel")
+        complete = datetime.fromisoformat(utc(when) or "")
+        for some in slices(identities):
+            statement = trials.update().where(trials.c.trial_id.in_(some))
+            values = {"state": TrialState.FAIL, "datetime_complete": complete}
+            self._connection.execute(statement.values(values))
+
+    def params(self, rows: Sequence[tuple[int, str, float, str]], *, new: bool) -> None:
+        """Write parameters: trial's id, name, internal value, distribution."""
+        columns = ["trial_id", "param_name", "param_value", "distribution_json"]
+        self._write("TrialParamModel", columns, rows, new=new)
+
+    def user_attributes(self, rows: Sequence[tuple[int, str, str]], *, new: bool) -> None:
+        """Write user attributes: trial's id, key, JSON."""
+        self._write("TrialUserAttributeModel", ["trial_id", "key", "value_json"], rows, new=new)
+
+    def system_attributes(self, rows: Sequence[tuple[int, str, str]], *, new: bool) -> None:
+        """Write system attributes: trial's id, key, JSON."""
+        self._write("TrialSystemAttributeModel", ["trial_id", "key", "value_json"], rows, new=new)
+
+    def values(self, rows: Sequence[tuple[int, int, float]], *, new: bool) -> None:
+        """Write objective values: trial's id, number of the objective, value."""
+        columns = ["trial_id", "objective", "value", "value_type"]
+        stored = [(identity, place, *_stored(value)) for identity, place, value in rows]
+        self._write("TrialValueModel", columns, stored, new=new)
+
+    def steps(self, rows: Sequence[tuple[int, int, float]], *, new: bool) -> None:
+        """Write reported values: trial's id, step, value."""
+        columns = ["trial_id", "step", "intermediate_value", "intermediate_value_type"]
+        stored = [(identity, step, *_stored(value)) for identity, step, value in rows]
+        self._write("TrialIntermediateValueModel", columns, stored, new=new)
+
+    def _write(
+        self, model: str, columns: list[str], rows: Sequence[tuple[Any, ...]], *, new: bool
+    ) -> None:
+        """Insert rows; what is there already by its first two columns is replaced, unless new."""
+        if not rows:
+            return
+        if new:
+            self._insert(table(model), columns, rows)
+        else:
+            unique = {row[:2]: row for row in rows}  # the last one counts
+            statement = _upsert(table(model), columns, self._dialect.name)
+            values = [dict(zip(columns, row, strict=True)) for row in unique.values()]
+            self._connection.execute(statement, values)
+
+    def _insert(self, target: Table, columns: list[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        if not self._copies:
+            statement = (
+                f"INSERT INTO {target.name} ({', '.join(_quoted(columns, self._dialect))}) "
+            )
+            self._many(statement + f"VALUES ({', '.join('{}' for _ in columns)})", columns, rows)
+            return
+        names = ", ".join(_quoted(columns, self._dialect))
+        statement = f"COPY {target.name} ({names}) FROM STDIN"
+        cursor: Any = self._connection.connection.cursor()
+        errors = self._dialect.loaded_dbapi.Error
+        try:
+            with cursor.copy(statement) as copy:
+                for row in rows:
+                    copy.write_row(row)
+        except errors as error:  # as SQLAlchemy, whom the driver's cursor has passed by, would
+            raise sa.exc.DBAPIError.instance(statement, None, error, errors) from error
+        finally:
+            cursor.close()
+
+    def _many(self, template: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Execute a statement with a place for each of the names, once for each row."""
+        if not rows:
+            return
+        style = self._dialect.paramstyle
+        if style in ("qmark", "format"):
+            statement = template.format(*(("?" if style == "qmark" else "%s") for _ in names))
+            self._connection.exec_driver_sql(statement, list(rows))
+            return
+        statement = template.format(*(f"%({name})s" for name in names))
+        self._connection.exec_driver_sql(
+            statement, [dict(zip(names, row, strict=True)) for row in rows]
+        )
+
+    def _next_ids(self, n: int) -> list[int]:
+        query = sa.text(
+            "SELECT nextval(pg_get_serial_sequence('trials', 'trial_id')) "
+            "FROM generate_series(1, :n)"
+        )
+        return sorted(self._connection.scalars(query, {"n": n}))
+
+
+def _upsert(target: Table, columns: list[str], dialect: str) -> Any:
+    keys, others = columns[:2], columns[2:]
+    if dialect in ("mysql", "mariadb"):
+        replacing = mysql.insert(target)
+        return replacing.on_duplicate_key_update({c: replacing.inserted[c] for c in others})
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    adding = insert(target)
+    return adding.on_conflict_do_update(
+        index_elements=keys, set_={c: adding.excluded[c] for c in others}
+    )
+
+
+def _stored(value: float) -> tuple[float | None, str]:
+    """Return a number as Optuna stores it: what is not finite by its name."""
+    if math.isfinite(value):
+        return value, "FINITE"
+    if math.isnan(value):
+        return None, "NAN"
+    return None, "INF_POS" if value > 0 else "INF_NEG"
+
+
+def _quoted(columns: Iterable[str], dialect: Any) -> list[str]:
+    return [dialect.identifier_preparer.quote(column) for column in columns]
+
+
+def slices(items: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yield ids in portions that fit into one statement."""
+    for start in range(0, len(items), _AT_ONCE):
+        yield items[start : start + _AT_ONCE]

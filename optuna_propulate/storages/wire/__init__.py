@@ -1,0 +1,1 @@
+"""What ranks and the writer say to each other."""

@@ -1,0 +1,587 @@
+"""The database as the writer sees it: Optuna's own storage for studies, ledgers for trials."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+from typing import Any
+
+import optuna
+import sqlalchemy as sa
+from optuna.exceptions import DuplicatedStudyError
+from optuna.exceptions import StorageInternalError
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
+
+from optuna_propulate.storages.sql import read as reading
+from optuna_propulate.storages.sql.engine import choose_journal
+from optuna_propulate.storages.sql.engine import connect_engine
+from optuna_propulate.storages.sql.open import open_rdb
+from optuna_propulate.storages.sql.sqlite_file import watch_file
+from optuna_propulate.storages.sql.write import MARK
+from optuna_propulate.storages.sql.write import Writing
+from optuna_propulate.storages.wire.changes import pack_trial
+from optuna_propulate.storages.wire.changes import unpack_trial
+from optuna_propulate.storages.writer.study_lock import BEAT_EVERY
+from optuna_propulate.storages.writer.study_lock import Contender
+from optuna_propulate.storages.writer.study_lock import TakenError
+from optuna_propulate.storages.writer.study_lock import UndecidedError
+from optuna_propulate.storages.writer.study_writer import Ledger
+from optuna_propulate.storages.writer.study_writer import merged
+from optuna_propulate.storages.writer.study_writer import write_about
+from optuna_propulate.storages.writer.unfit import DeletedError
+from optuna_propulate.storages.writer.unfit import Judge
+from optuna_propulate.storages.writer.unfit import failed
+from optuna_propulate.storages.writer.unfit import reason_of
+from optuna_propulate.storages.writer.unfit import write_fit
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Mapping
+    from collections.abc import Sequence
+
+    from optuna.storages import RDBStorage
+    from sqlalchemy import Connection
+
+    from optuna_propulate.storages.wire.changes import Change
+    from optuna_propulate.storages.writer.study_writer import Outcome
+
+News = list[list[Any]]
+
+_UNWRITABLE = (SQLAlchemyError, StorageInternalError)
+"""What is raised where the database is away, and where it will never take what is asked."""
+
+_FORGIVEN = (KeyError, ValueError, RuntimeError, DuplicatedStudyError, StorageInternalError)
+
+
+class RefusedError(Exception):
+    """What a call raised, by the name of its class; the rank raises it again."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class Database:
+    """Holds the connections to a database, and a ledger for each study being written.
+
+    Args:
+        url: An SQLAlchemy URL.
+        engine_kwargs: As for ``sqlalchemy.create_engine``.
+        retry: How often a trial that a killed job has left running is run again.
+        job: Tells the job from all others.
+        file: Device and inode of SQLite's file, if it was opened before; then the database need
+            not be there yet.
+
+    Attributes:
+        note: What a user should know about the database; empty for nothing.
+
+    Raises:
+        StorageInternalError: If it cannot be opened; its password is not shown.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        engine_kwargs: Mapping[str, Any] | None,
+        retry: int = 0,
+        job: str = "",
+        *,
+        is_known: bool = False,
+        file: tuple[int, int] | None = None,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._url, self._engine_kwargs = url, engine_kwargs
+        self._retry, self._job = retry, job
+        self._rdb: RDBStorage | None = None
+        self.note = ""
+        self.file = file
+        if not is_known:
+            self._rdb = open_rdb(url, engine_kwargs)
+        self._engine = connect_engine(url, engine_kwargs, writing=True)
+        if not is_known:
+            self.note = choose_journal(self._engine) or ""
+        self.file = watch_file(self._engine, file)
+        if self._rdb is not None:
+            watch_file(self._rdb.engine, self.file)
+        self._ledgers: dict[int, Ledger] = {}
+        self._contenders: dict[int, Contender] = {}
+        self._lost: set[int] = set()
+        self._judges: dict[int, Judge] = {}
+        self._beat_at: dict[int, float] = {}
+        self._asked: dict[int, int] = {}
+        self._n_begun = 0
+        self._places: dict[int, int] = {}
+        self._names: dict[int, str] = {}
+        self._best: dict[int, tuple[float, list[Any]]] = {}  # how good it is, and the trial
+        self._attributes: dict[int, dict[str, Any]] = {}  # as they were when the job began
+        self._signs: dict[int, float] = {}
+        self._calls: dict[str, Callable[..., tuple[Any, News]]] = {
+            "add_trial": self._add_trial,
+            "begin": self._begin,
+            "best": self._best_of,
+            "count": self._count,
+            "leave": self._leave,
+            "ping": self._ping,
+            "take_up": self._take_up,
+            "read": self._read,
+            "read_number": self._read_number,
+            "waiting": self._waiting,
+            "id_of_number": self._id_of_number,
+            "study": self._study,
+        }
+
+    @property
+    def _studies(self) -> RDBStorage:
+        """Optuna's own storage; a writer that goes on for another opens it once it is needed.
+
+        Raises:
+            StorageInternalError: If it cannot be opened.
+        """
+        if self._rdb is None:
+            with self._engine.connect():  # fails if SQLite's file is gone: nobody makes a new one
+                self._rdb = open_rdb(self._url, self._engine_kwargs)
+            watch_file(self._rdb.engine, self.file)
+        return self._rdb
+
+    def close(self) -> None:
+        """Let other jobs add trials to the studies, and close all connections."""
+        for study_id, ledger in self._ledgers.items():
+            with suppress(SQLAlchemyError, TakenError), self._engine.begin() as connection:
+                self._lock(connection, study_id)
+                if not ledger.is_stale:
+                    ledger.mark(Writing(connection), released=True)
+        if self._rdb is not None:
+            self._rdb.remove_session()
+            self._rdb.engine.dispose()
+        self._engine.dispose()
+
+    def call(self, method: str, arguments: list[Any]) -> tuple[Any, News]:
+        """Do what a rank calls for; return its result, and what all ranks should know.
+
+        Raises:
+            RefusedError: If it cannot be done.
+            UndecidedError: If it cannot be done yet.
+        """
+        try:
+            return self._calls[method](*arguments)
+        except UndecidedError:
+            raise
+        except KeyError as error:
+            raise RefusedError("KeyError", str(error.args[0] if error.args else error)) from error
+        except _FORGIVEN as error:
+            kind = next(k.__name__ for k in _FORGIVEN if isinstance(error, k))
+            raise RefusedError(kind, str(error)) from error
+        except SQLAlchemyError as error:
+            text = str(getattr(error, "orig", None) or error)
+            raise RefusedError("StorageInternalError", text) from error
+        except Exception as error:  # nothing that a rank asks for may end the writer
+            raise RefusedError("StorageInternalError", repr(error)) from error
+
+    def write(
+        self, study_id: int, base: int | None, place: int, changes: list[Change]
+    ) -> tuple[News, list[tuple[Change, str]]]:
+        """Write changes; return what all ranks should know, and what was not fit to be written.
+
+        Args:
+            study_id: The study.
+            base: The number of the job's first trial in it; ``None`` if the job adds no trials,
+                and tells of some that have rows.
+            place: The counter of its trials.
+            changes: What ranks told.
+
+        Returns:
+            News; the changes that the database does not take and never will, with the reasons.
+
+        Raises:
+            SQLAlchemyError: If the database cannot be reached.
+            TakenError: If another job adds trials to the study.
+        """
+        try:
+            if base is not None or study_id in self._ledgers:
+                self._open_ledger(study_id, base, place)
+            judge = self._judge(study_id)
+            fit, unfit = [], []
+            for key, change in merged(changes).items():
+                objection = judge.objection(change)
+                if key in judge.refused or objection:
+                    unfit.append((change, objection))
+                else:
+                    fit.append(change)
+            news, more = write_fit(
+                fit,
+                lambda some: self._write_some(study_id, some),
+                lambda: self._takes_anything(study_id),
+            )
+            return news + self._refuse(study_id, unfit + more), unfit + more
+        except (KeyError, DeletedError):
+            self._ledgers.pop(study_id, None)
+            return [["refused", study_id, None, "it has been deleted"]], []
+
+    def claimed(self, study_id: int, numbers: list[int]) -> None:
+        """Note numbers that a rank claimed for trials which others added."""
+        self._asked[study_id] = max(0, self._asked.get(study_id, 0) - len(numbers))
+        if study_id in self._ledgers:
+            self._ledgers[study_id].numbering.claimed(numbers)
+
+    def name_of(self, study_id: int) -> str:
+        """Return the name of a study that was written to; asks no database."""
+        return self._names.get(study_id, "")
+
+    def forget_claims(self) -> None:
+        """Ask again for numbers: the rank that was asked has gone, perhaps."""
+        self._asked.clear()
+
+    def poll(self) -> News:
+        """Look for what others have added or finished; return what all ranks should know."""
+        news: News = []
+        for study_id, ledger in list(self._ledgers.items()):
+            with self._studies.engine.connect() as connection:
+                added, outcome = ledger.poll(connection)
+            if added or ledger.numbering.claims:
+                news += self._write_some(study_id, [])
+            news += self._news(study_id, outcome)
+        return news
+
+    def beat(self) -> None:
+        """Show other jobs that this one is alive, for each study that was not written lately."""
+        now = time.monotonic()
+        for study_id in [i for i, at in self._beat_at.items() if now - at >= BEAT_EVERY]:
+            self._beat_at[study_id] = now  # once, also where the database is away
+            self._transact(study_id, [])
+
+    def _judge(self, study_id: int) -> Judge:
+        """Return the judge of a study's trials; ``KeyError`` if there is no such study."""
+        if study_id not in self._judges:
+            self._names[study_id] = self._studies.get_study_name_from_id(study_id)
+            with self._studies.engine.connect() as connection:
+                known = reading.first_distributions(connection, study_id)
+            self._judges[study_id] = Judge(known)
+        return self._judges[study_id]
+
+    def _write_some(self, study_id: int, changes: Sequence[Change]) -> News:
+        """Write changes in one transaction; return what all ranks should know."""
+        if study_id in self._ledgers:
+            return self._news(study_id, self._transact(study_id, changes))
+        with self._engine.begin() as connection:
+            self._lock(connection, study_id, is_added_to=False)
+            self._amend(connection, study_id, changes)
+        return []
+
+    def _takes_anything(self, study_id: int) -> bool:
+        """Tell whether the database can be written, what was just refused apart."""
+        try:
+            with self._engine.begin() as connection:
+                self._lock(connection, study_id, is_added_to=False)
+                Writing(connection).probe(study_id)
+        except (SQLAlchemyError, DeletedError):
+            return False
+        return True
+
+    def _refuse(self, study_id: int, unfit: Sequence[tuple[Change, str]]) -> News:
+        """Let trials fail that the database does not take; tell of each once."""
+        news: News = []
+        refused = self._judge(study_id).refused
+        for change, reason in unfit:
+            key = change.number if change.identity is None else (change.identity,)
+            if key not in refused:
+                news += self._write_some(study_id, [failed(change, reason)])
+                news.append(["refused", study_id, change.number, reason])
+                refused.add(key)
+        return news
+
+    def _amend(self, connection: Connection, study_id: int, changes: Sequence[Change]) -> None:
+        """Write about trials that have rows, though this job adds none to the study."""
+        writing = Writing(connection)
+        numbers = [change.number for change in changes if change.identity is None]
+        ids = reading.ids_of_numbers(connection, study_id, numbers)
+        there = [(change.identity or ids.get(change.number), change) for change in changes]
+        known = [(identity, change) for identity, change in there if identity is not None]
+        writing.update_trials([(c.state, c.start, c.complete, i) for i, c in known])
+        write_about(writing, known, is_new=False)
+
+    def _lock(self, connection: Connection, study_id: int, *, is_added_to: bool = True) -> None:
+        """Lock a study, and check that this job may add trials to it.
+
+        Raises:
+            DeletedError: If there is no such study.
+            TakenError: If another job has taken it over.
+        """
+        if not Writing(connection).lock_study(study_id):
+            raise DeletedError
+        if not is_added_to:
+            return
+        mark = reading.read_mark(connection, study_id)
+        if study_id in self._lost or mark is None or mark.get("job") != self._job:
+            self._lost.add(study_id)  # for good: its numbers are another job's
+            raise TakenError(
+                "Another job has taken over this study, as this one did not write for a while."
+            )
+
+    def _transact(self, study_id: int, changes: Sequence[Change]) -> Outcome:
+        ledger = self._ledgers[study_id]
+        claims, is_written = ledger.numbering.claims, False
+        try:
+            with self._engine.begin() as connection:
+                self._lock(connection, study_id)
+                if ledger.is_stale:
+                    ledger = Ledger(
+                        connection, study_id, ledger.base, job=self._job, place=ledger.place
+                    )
+                    ledger.numbering.claimed(claims)
+                outcome = ledger.write(connection, changes)
+                is_written = True
+        except BaseException:
+            ledger = self._ledgers[study_id]
+            ledger.is_stale = True  # was it committed? A new one will see
+            if not is_written:  # if it was committed, the numbers are given
+                ledger.numbering.claimed(claims)
+            raise
+        self._ledgers[study_id] = ledger
+        self._beat_at[study_id] = time.monotonic()
+        return outcome
+
+    def _news(self, study_id: int, outcome: Outcome) -> News:
+        news: News = []
+        ledger = self._ledgers[study_id]
+        if outcome.waiting:
+            ledger.waiting.update(outcome.waiting)
+            news.append(["waiting", study_id, list(outcome.waiting.items())])
+        n_unclaimed = ledger.numbering.n_unclaimed
+        if n_unclaimed > self._asked.get(study_id, 0):
+            news.append(["claim", study_id, n_unclaimed - self._asked.get(study_id, 0)])
+            self._asked[study_id] = n_unclaimed
+        return news + self._better(study_id, outcome.complete)
+
+    def _better(self, study_id: int, complete: Mapping[int, float | None]) -> News:
+        """Return the best of these trials if it is better than all before."""
+        sign = self._signs.get(study_id)
+        if sign is None or not complete:
+            return []
+        best = self._best.get(study_id)
+        try:
+            return self._better_than(study_id, sign, best, complete)
+        except DBAPIError:  # others are better informed by the next one
+            return []
+
+    def _better_than(
+        self,
+        study_id: int,
+        sign: float,
+        best: tuple[float, list[Any]] | None,
+        complete: Mapping[int, float | None],
+    ) -> News:
+        known = {i: value for i, value in complete.items() if value is not None}
+        for identity in complete.keys() - known.keys():
+            with self._studies.engine.connect() as connection:
+                for trial in reading.read_trials(connection, [identity]):
+                    if trial.values:
+                        known[identity] = trial.values[0]
+        ranked = min(((sign * value, identity) for identity, value in known.items()), default=None)
+        if ranked is None or (best is not None and ranked[0] >= best[0]):
+            return []
+        packed = self._packed(ranked[1])
+        if packed is None:
+            return []
+        self._best[study_id] = ranked[0], packed
+        return [["best", study_id, packed]]
+
+    def _packed(self, identity: int) -> list[Any] | None:
+        with self._studies.engine.connect() as connection:
+            trial = next(reading.read_trials(connection, [identity]), None)
+        return None if trial is None else pack_trial(trial)
+
+    def _begin(self, study_id: int, base: int | None, place: int | None) -> tuple[Any, News]:
+        """Let ranks add trials to a study; needs no database once a rank of the job has begun.
+
+        Returns:
+            The number of the job's first trial, a counter, what is waiting, the best trial, the
+            study's name and system attributes.
+
+        Args:
+            study_id: The study.
+            base: The number of the job's first trial, if it has begun with another writer.
+            place: The counter, likewise.
+        """
+        try:
+            ledger = self._open_ledger(study_id, base, place)
+        except _UNWRITABLE as error:
+            self._raise_if_away(error)
+            ledger = self._open_ledger(study_id, base, place)  # it has just come back, perhaps
+        _, best = self._best.get(study_id, (0.0, None))
+        waiting = list(ledger.waiting.items())
+        name, attributes = self._names[study_id], self._attributes[study_id]
+        return [ledger.base, self._places[study_id], waiting, best, name, attributes], []
+
+    def _raise_if_away(self, error: Exception) -> None:
+        """Raise ``UndecidedError`` if the database cannot be reached, or is locked, just now."""
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(sa.select(1))
+        except _UNWRITABLE as failure:
+            raise UndecidedError(reason_of(failure)) from error
+
+    def _open_ledger(self, study_id: int, base: int | None, place: int | None) -> Ledger:
+        """Return the ledger of a study; this job is the one that adds trials to it from now on.
+
+        Raises:
+            KeyError: If there is no such study.
+            TakenError: If another job adds trials to it.
+            UndecidedError: If that is not known yet.
+        """
+        if study_id in self._ledgers:
+            return self._ledgers[study_id]
+        directions = self._studies.get_study_directions(study_id)
+        attributes = self._studies.get_study_system_attrs(study_id)
+        self._judge(study_id)
+        with self._engine.begin() as connection:
+            if base is None:
+                base, place = self._take_over(connection, study_id)
+            else:
+                self._lock(connection, study_id)
+            place = self._n_begun if place is None else place
+            ledger = Ledger(connection, study_id, base, self._retry, self._job, place)
+            ledger.mark(Writing(connection))
+        self._beat_at[study_id] = time.monotonic()
+        self._best.pop(study_id, None)
+        if len(directions) == 1:
+            self._signs[study_id] = -1.0 if directions[0] == StudyDirection.MAXIMIZE else 1.0
+            self._note_best(study_id)
+        self._attributes[study_id] = _without_mark(attributes)
+        self._places[study_id] = place
+        self._n_begun = max(self._n_begun, place + 1)
+        self._ledgers[study_id] = ledger
+        return ledger
+
+    def _take_over(self, connection: Connection, study_id: int) -> tuple[int | None, int | None]:
+        """Lock a study to which this job adds trials from now on.
+
+        Returns:
+            Number and counter of the first trial, if another writer of this job was there before.
+
+        Raises:
+            TakenError: If another job adds trials to it.
+            UndecidedError: If that is not known yet.
+        """
+        contender = self._contenders.pop(study_id, None) or Contender()
+        try:
+            self._lock(connection, study_id, is_added_to=False)
+            mark = reading.read_mark(connection, study_id)
+            if mark is None or mark.get("study_id") != study_id:  # or copied from another study
+                return None, None
+            if mark.get("job") == self._job:
+                return mark["base"], mark["place"]
+            contender.judge(mark)
+        except UndecidedError:
+            self._contenders[study_id] = contender
+            raise
+        except OperationalError as error:
+            if not contender.is_patient:
+                raise
+            self._contenders[study_id] = contender
+            raise UndecidedError from error
+        return None, None
+
+    def _note_best(self, study_id: int) -> None:
+        try:
+            best = self._studies.get_best_trial(study_id)
+        except ValueError:  # there is none yet
+            return
+        assert best.value is not None
+        self._best[study_id] = self._signs[study_id] * best.value, pack_trial(best)
+
+    def _ping(self) -> tuple[Any, News]:
+        """Return nothing: whoever calls has heard, by then, what was said before."""
+        return None, []
+
+    def _count(self, study_id: int) -> tuple[Any, News]:
+        with self._studies.engine.connect() as connection:
+            return reading.count_trials(connection, study_id), []
+
+    def _best_of(self, study_id: int) -> tuple[Any, News]:
+        return pack_trial(self._studies.get_best_trial(study_id)), []
+
+    def _add_trial(self, study_id: int, packed: list[Any] | None) -> tuple[Any, News]:
+        """Add a trial as any client of Optuna does; return its id."""
+        template = None if packed is None else unpack_trial(packed)
+        return self._studies.create_new_trial(study_id, template), []
+
+    def _leave(self, study_id: int, numbers: list[int]) -> tuple[Any, News]:
+        """Let trials of this job run on when it ends, as another process will tell them."""
+        ledger = self._ledgers[study_id]
+        with self._engine.begin() as connection:
+            self._lock(connection, study_id)
+            ids = reading.ids_of_numbers(connection, study_id, numbers)
+            Writing(connection).own(list(ids.values()), None)
+        ledger.given_up(ids.values())
+        return None, []
+
+    def _take_up(self, identity: int, start: str) -> tuple[Any, News]:
+        """Set a waiting trial to running; return it if it runs for whoever gave this start."""
+        with self._engine.begin() as connection:
+            study_id = reading.study_of(connection, identity)
+            if study_id is None:
+                raise KeyError(f"No trial with id {identity} exists.")
+            ledger = self._ledgers.get(study_id)
+            writing = Writing(connection)
+            if writing.take_up(identity, start) and ledger is not None:
+                writing.own([identity], self._job)
+        packed = self._packed(identity)
+        if packed is None or packed[2] != "RUNNING" or packed[3] != start:
+            packed = None  # somebody else's
+        if ledger is not None and packed is not None:
+            ledger.taken_up(identity)
+        elif ledger is not None:
+            ledger.waiting.pop(identity, None)
+        return packed, [["taken", study_id, identity]]
+
+    def _read(self, identity: int) -> tuple[Any, News]:
+        """Return the study of a trial, and the trial; ``None`` if there is none."""
+        with self._studies.engine.connect() as connection:
+            study_id = reading.study_of(connection, identity)
+        packed = self._packed(identity)
+        return None if packed is None else [study_id, packed], []
+
+    def _read_number(self, study_id: int, number: int) -> tuple[Any, News]:
+        with self._studies.engine.connect() as connection:
+            identity = reading.id_of_number(connection, study_id, number)
+        return None if identity is None else self._packed(identity), []
+
+    def _id_of_number(self, study_id: int, number: int) -> tuple[Any, News]:
+        with self._studies.engine.connect() as connection:
+            return reading.id_of_number(connection, study_id, number), []
+
+    def _waiting(self, study_id: int) -> tuple[Any, News]:
+        with self._studies.engine.connect() as connection:
+            waiting = reading.trials_in_state(connection, study_id, TrialState.WAITING)
+        return list(waiting.items()), []
+
+    def _study(self, method: str, arguments: list[Any]) -> tuple[Any, News]:
+        """Call Optuna's own storage about studies."""
+        if method == "create_new_study":
+            directions = [StudyDirection[name] for name in arguments[0]]
+            return self._studies.create_new_study(directions, arguments[1]), []
+        if method == "get_study_directions":
+            return [d.name for d in self._studies.get_study_directions(*arguments)], []
+        if method == "get_all_studies":
+            return [
+                [s._study_id, s.study_name, [d.name for d in s.directions], s.user_attrs,
+                 _without_mark(s.system_attrs)]
+                for s in self._studies.get_all_studies()
+            ], []  # fmt: skip
+        if method == "get_study_system_attrs":
+            return _without_mark(self._studies.get_study_system_attrs(*arguments)), []
+        if method == "delete_study":
+            self._ledgers.pop(arguments[0], None)
+            self._judges.pop(arguments[0], None)
+        return getattr(self._studies, method)(*arguments), []
+
+
+def _without_mark(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return a study's system attributes as whoever set them knows them."""
+    return {key: value for key, value in attributes.items() if key != MARK}

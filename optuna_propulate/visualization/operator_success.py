@@ -1,0 +1,91 @@
+"""Figure: what each operator achieved, over the trials."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from optuna.study import StudyDirection
+
+from optuna_propulate.records.attributes import operators_of
+from optuna_propulate.visualization.trials import in_order
+from optuna_propulate.visualization.trials import plotly_for
+from optuna_propulate.visualization.trials import trials_for
+
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from plotly.graph_objects import Figure
+
+
+_TOP = 20  # as CreditChoice counts
+
+
+_N_WINDOWS = 30
+
+
+_HEIGHT = 450  # in pixels, as a figure has in optuna-dashboard
+
+
+def plot_operator_success(study: Study) -> Figure:
+    """Plot how often each operator bred, and how often with success, over the trials.
+
+    A trial is counted for the last operator of its lineage, and is a success if fewer than 20
+    trials that ended before it were better.
+
+    Args:
+        study: As for ``plot_best_values``.
+
+    Returns:
+        The figure: above, the share of the offspring of each operator that were a success, below,
+        the share that it has of all offspring, both in thirty windows of trials.
+
+    Raises:
+        ImportError: If plotly is not installed.
+        ValueError: If the study has several objectives, or none of its trials names an island.
+    """
+    plotly = plotly_for("plot_operator_success")
+    trials = in_order(trials_for("plot_operator_success", study))
+    sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+    width = max(1, -(-len(trials) // _N_WINDOWS))
+    made: dict[str, list[int]] = defaultdict(lambda: [0] * _N_WINDOWS)
+    good: dict[str, list[int]] = defaultdict(lambda: [0] * _N_WINDOWS)
+    best: list[float] = []
+    for place, trial in enumerate(trials):
+        assert trial.value is not None
+        loss = sign * trial.value
+        operator = (operators_of(trial) or ("unknown",))[-1]
+        made[operator][place // width] += 1
+        if len(best) < _TOP or loss < best[-1]:
+            good[operator][place // width] += 1
+            insort(best, loss)
+            del best[_TOP:]
+    windows = range(-(-len(trials) // width))
+    numbers = [min((window + 1) * width, len(trials)) for window in windows]
+    figure = plotly.subplots.make_subplots(
+        rows=2,
+        shared_xaxes=True,
+        vertical_spacing=0.18,
+        subplot_titles=("successful offspring", "share of all offspring"),
+    )
+    colors = plotly.colors.qualitative.Safe
+    for index, operator in enumerate(sorted(made)):
+        n, line = made[operator], {"color": colors[index % len(colors)]}
+        shares = [good[operator][w] / n[w] if n[w] else None for w in windows]
+        use = [n[w] / (numbers[w] - w * width) for w in windows]
+        for row, values in ((1, shares), (2, use)):
+            trace = plotly.graph_objects.Scatter(
+                x=numbers,
+                y=values,
+                name=operator,
+                legendgroup=operator,
+                showlegend=row == 1,
+                line=line,
+                connectgaps=True,
+            )
+            figure.add_trace(trace, row=row, col=1)
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_xaxes(title_text="complete trials", row=2, col=1)
+    figure.update_layout(title=f"What each operator achieved: {study.study_name}", height=_HEIGHT)
+    return figure

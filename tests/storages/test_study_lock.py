@@ -1,0 +1,226 @@
+"""Only one job at a time adds trials to a study, whatever is between it and the database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import optuna
+import pytest
+
+from optuna_propulate.storages.batched import BatchedRDBStorage
+from optuna_propulate.storages.writer.spill import import_trials
+from optuna_propulate.storages.writer.study_lock import _started
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PATIENCE = 60.0  # in seconds: how long a program may take on a busy machine
+TAKEN_OVER_WITHIN = 30.0  # in seconds, of a job that has been killed
+
+READER = """
+import sys
+import optuna
+from optuna_propulate import BatchedRDBStorage
+study = optuna.load_study(study_name="s", storage=BatchedRDBStorage(sys.argv[1]))
+print(len(study.trials), flush=True)
+try:
+    study.ask()
+except RuntimeError as error:
+    print(error, flush=True)
+else:
+    print("asked", flush=True)
+"""
+
+# Adds trials until there is a file "end", or until it may not.
+ADDER = """
+import os, sys, time, warnings
+import optuna
+from optuna_propulate import BatchedRDBStorage
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+url, name = sys.argv[1:]
+storage = BatchedRDBStorage(url, commit_timeout=5.0)
+study = optuna.create_study(study_name="s", storage=storage, load_if_exists=True)
+n_told = 0
+try:
+    while not os.path.exists("end"):
+        trial = study.ask()
+        trial.set_user_attr("token", f"{name} {trial.number}")
+        study.tell(trial, trial.suggest_float("x", 0, 1))
+        n_told += 1
+        print("told", n_told, storage._view._office._process._process.pid, flush=True)
+        time.sleep(0.005)
+    storage.close()
+except RuntimeError as error:
+    print("refused", error, flush=True)
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql", "pgbouncer"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/study.db"
+    return str(request.getfixturevalue(request.param))
+
+
+class Job:
+    """A program that adds trials, in a process group of its own."""
+
+    def __init__(self, url: str, name: str, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", ADDER, url, name], cwd=folder, stdout=subprocess.PIPE,
+            text=True, start_new_session=True,
+        )  # fmt: skip
+        self.writer = 0
+        self._last: list[str] = []
+
+    def lines(self) -> Iterator[list[str]]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._last = words = line.split(maxsplit=2)
+            if words[0] == "told":
+                self.writer = int(words[2])
+            yield words
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def signal(self, number: int) -> None:
+        for process in (self._process.pid, self.writer):
+            os.kill(process, number)
+
+    def tell(self, n: int) -> None:
+        """Wait until it has told of so many more trials."""
+        words = list(islice(self.lines(), n))
+        assert [word for word, *_ in words] == ["told"] * n
+
+    @property
+    def is_writing(self) -> bool:
+        return _started(self.writer) != ""
+
+    def wait(self) -> list[str]:
+        """Return its last line."""
+        for _ in self.lines():
+            pass
+        assert self._process.wait(PATIENCE) == 0
+        return self._last
+
+
+@pytest.fixture
+def start(tmp_path: Path, url: str) -> Iterator[Callable[[str], Job]]:
+    jobs: list[Job] = []
+
+    def start(name: str) -> Job:
+        jobs.append(Job(url, name, tmp_path))
+        return jobs[-1]
+
+    yield start
+    for job in jobs:
+        job._process.kill()
+        job._process.wait()
+
+
+def tokens_of(url: str) -> list[str]:
+    trials = optuna.load_study(study_name="s", storage=url).trials
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+    return [trial.user_attrs["token"] for trial in trials if trial.state.is_finished()]
+
+
+def test_a_second_job_may_read_a_study_but_not_add_to_it(url: str) -> None:
+    storage = BatchedRDBStorage(url)
+    study = optuna.create_study(storage=storage, study_name="s")
+    study.ask()
+    storage.flush()
+    other = optuna.create_study(storage=storage, study_name="other")
+    other.ask()
+    storage.flush()
+    command = [sys.executable, "-c", READER, url]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    seen, answer = second.stdout.splitlines()
+    assert seen == "1"
+    assert "Another job is adding trials to this study (its writer is process" in answer
+    storage.close()
+    third = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert third.stdout.splitlines() == ["1", "asked"]
+
+
+def test_of_jobs_that_start_together_one_adds_and_nothing_of_it_is_lost(
+    url: str, start: Callable[[str], Job], tmp_path: Path
+) -> None:
+    jobs = {name: start(name) for name in ("a", "b")}
+    deadline = time.monotonic() + PATIENCE
+    while all(job.is_running for job in jobs.values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (tmp_path / "end").touch()
+    last = {name: job.wait() for name, job in jobs.items()}
+    told = {name: int(words[1]) for name, words in last.items() if words[0] == "told"}
+    assert len(told) == 1, last
+    (name, n_told), = told.items()  # fmt: skip
+    assert tokens_of(url) == [f"{name} {number}" for number in range(n_told)]
+
+
+def test_a_killed_job_has_a_successor_soon(
+    url: str, start: Callable[[str], Job], tmp_path: Path
+) -> None:
+    killed = start("a")
+    killed.tell(100)
+    killed.signal(signal.SIGKILL)
+    begun = time.monotonic()
+    successor = start("b")
+    successor.tell(1)
+    assert time.monotonic() - begun < TAKEN_OVER_WITHIN
+    (tmp_path / "end").touch()
+    n_told = int(successor.wait()[1])
+    assert sum(token.startswith("b") for token in tokens_of(url)) == n_told
+
+
+def test_a_job_that_slept_too_long_keeps_its_trials_in_a_file(
+    url: str, start: Callable[[str], Job], tmp_path: Path
+) -> None:
+    sleeper = start("a")
+    sleeper.tell(100)
+    sleeper.signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    successor = start("b")
+    successor.tell(1)
+    assert time.monotonic() - begun < TAKEN_OVER_WITHIN
+    sleeper.signal(signal.SIGCONT)
+    successor.tell(100)
+    (tmp_path / "end").touch()
+    n_told = int(successor.wait()[1])
+    n_kept = int(sleeper.wait()[1])
+    tokens = tokens_of(url)
+    assert sum(token.startswith("b") for token in tokens) == n_told
+    deadline = time.monotonic() + PATIENCE
+    while sleeper.is_writing:  # the file comes last
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for path in tmp_path.glob("optuna-propulate-*.jsonl"):
+        import_trials(path, url)
+    tokens = tokens_of(url)
+    of_sleeper = [token for token in tokens if token.startswith("a")]
+    assert len(of_sleeper) == len(set(of_sleeper)) >= n_kept
+
+
+def test_storages_of_one_process_share_their_writer(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    first, second = BatchedRDBStorage(url), BatchedRDBStorage(url)
+    study = optuna.create_study(storage=first, study_name="s")
+    again = optuna.load_study(study_name="s", storage=second)
+    numbers = [each.ask().number for each in (study, again, study, again)]
+    assert numbers == [0, 1, 2, 3]
+    first.close()
+    again.tell(again.ask(), 1.0)
+    second.close()
+    plain = optuna.load_study(study_name="s", storage=url)
+    assert [trial.number for trial in plain.trials] == [0, 1, 2, 3, 4]
