@@ -12,9 +12,9 @@ from optuna_propulate.breeders import crossover_and_mutation
 from optuna_propulate.breeders.defaults import choose_among
 from optuna_propulate.breeders.defaults import ways_to_breed
 from optuna_propulate.islands import Pollination
+from optuna_propulate.islands import assign_workers
 from optuna_propulate.islands import default_population_size
 from optuna_propulate.islands import resolve_topology
-from optuna_propulate.islands import settle_workers
 from optuna_propulate.islands.simulation import simulate
 from optuna_propulate.islands.simulation import worker_streams
 from optuna_propulate.operators import Pipeline
@@ -107,7 +107,7 @@ def search(
         values = {name: gene.value for name, gene in genes.items()}
         return next(lengths) * (task.time(values) if task.time else 1.0)
 
-    archipelago = settle_workers(variant.n_islands, n_workers)
+    archipelago = assign_workers(variant.n_islands, n_workers)
     n_mates = max(archipelago.sizes)
     population_size = variant.population_size or default_population_size(n_mates)
     run = simulate(

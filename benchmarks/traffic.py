@@ -2,7 +2,7 @@
 
 Workers are simulated on a virtual clock: evaluations take about a second (log-normal), messages
 about a millisecond (exponential). "Matters" are the package's events: an individual that cannot
-enter the breeding pool stays with its owner; "all" tells every mate of every birth at once.
+enter the breeding pool stays with its owner; "all" tells every peer of every birth at once.
 "Learn" is what the package sends in all: its events, and births that operators learn from, told
 in ever larger groups. Then
 the fan-out of a large island, simulated likewise, and what it costs its sender and its receivers,
@@ -47,8 +47,8 @@ from optuna_propulate.exchange.codec import encode
 from optuna_propulate.islands import Island
 from optuna_propulate.islands import Migration
 from optuna_propulate.islands import Pollination
+from optuna_propulate.islands import assign_workers
 from optuna_propulate.islands import resolve_topology
-from optuna_propulate.islands import settle_workers
 from optuna_propulate.islands.simulation import over
 from optuna_propulate.islands.simulation import simulate
 from optuna_propulate.islands.simulation import worker_streams
@@ -105,11 +105,11 @@ class WhatMatters(AsItIs):
 
 
 class EveryBirth(WhatMatters):
-    """An island whose workers tell their mates of every birth and every arrival at once.
+    """An island whose workers tell their peers of every birth and every arrival at once.
 
     Nothing is ever withdrawn, as that would add the keys of the withdrawn to the messages. The
     pools agree all the same: an owner forgets no individual but those that are worse than
-    ``population_size`` others, which it keeps and its mates know of.
+    ``population_size`` others, which it keeps and its peers know of.
     """
 
     def __init__(self, **arguments: Any) -> None:
@@ -182,7 +182,7 @@ def run(
 ) -> Traffic:
     """Simulate a search, and return its traffic."""
     durations, delays = _times(seed)
-    archipelago = settle_workers(layout.n_islands, layout.n_workers)
+    archipelago = assign_workers(layout.n_islands, layout.n_workers)
     finished = simulate(
         archipelago,
         n_trials=n_trials,
@@ -272,7 +272,7 @@ def individuals(problem: Problem, n: int, seed: int) -> list[Individual]:
 
 
 def measure_fan_out(n_mates: int, rounds: int) -> dict[str, float] | None:
-    """Time fan-outs from rank 0 to rank 1, which is sent as many messages as there are mates.
+    """Time fan-outs from rank 0 to rank 1, which is sent as many messages as there are peers.
 
     Returns:
         Microseconds, the medians over the rounds, on rank 0; ``None`` on rank 1.
@@ -383,10 +383,10 @@ def show_message(n_known: int) -> Costs:
 
 
 def show_fan_out(n_mates: int, costs: Costs, rows: Mapping[str, tuple[Traffic, Traffic]]) -> None:
-    """Print what telling all mates costs over MPI, and what that makes of a trial.
+    """Print what telling all peers costs over MPI, and what that makes of a trial.
 
     Args:
-        n_mates: How many mates there are.
+        n_mates: How many peers there are.
         costs: What the message costs.
         rows: What was measured, by the layout's description.
     """

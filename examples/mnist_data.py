@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from optuna_propulate.parallel.launch import comm_timeout
-from optuna_propulate.parallel.team import Job
+from optuna_propulate.parallel.team import Team
 
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ def load_digits(
         return fetch_and_load()
     from mpi4py import MPI
 
-    job = Job(comm, comm_timeout())
+    team = Team(comm, comm_timeout())
     first_on_node = comm.Split_type(MPI.COMM_TYPE_SHARED).rank == 0
-    job.attempt(lambda: fetch(folder) if first_on_node else None)
-    return job.attempt(fetch_and_load)
+    team.attempt(lambda: fetch(folder) if first_on_node else None)
+    return team.attempt(fetch_and_load)
 
 
 def fetch(folder: Path) -> None:

@@ -28,7 +28,7 @@ from optuna_propulate.exchange.local import LocalExchange
 from optuna_propulate.exchange.mpi import MpiExchange
 from optuna_propulate.exchange.mpi import MpiTransport
 from optuna_propulate.islands import Island
-from optuna_propulate.islands.configuration import Habitat
+from optuna_propulate.islands.configuration import IslandConfiguration
 from optuna_propulate.parallel.launch import comm_timeout
 from optuna_propulate.parallel.launch import communicator
 from optuna_propulate.parallel.launch import watch_loop
@@ -147,7 +147,7 @@ class PropulateSampler(BaseSampler):
     ) -> None:
         comm = communicator(comm)
         variable = os.environ.get(ISLAND_VARIABLE)
-        self._habitat = Habitat.settle(
+        self._configuration = IslandConfiguration.checked(
             comm, islands, island, variable, topology, migration, population_size
         )
         settings = {
@@ -157,12 +157,12 @@ class PropulateSampler(BaseSampler):
             "sigma_factor": sigma_factor,
         }
         given = {name: value for name, value in settings.items() if value is not None}
-        self._breed = self._habitat.operator(operators, given)
+        self._breed = self._configuration.operator(operators, given)
         self._seed = seed
-        self._rng = self._stream(seed, self._habitat.worker)
+        self._rng = self._stream(seed, self._configuration.worker)
         self._prepare()
         if comm is not None:  # last, since a rank that raised before would leave the others alone
-            transport = MpiTransport(comm, comm_timeout(), self._habitat.agreed)
+            transport = MpiTransport(comm, comm_timeout(), self._configuration.agreed)
             atexit.register(transport.leave)
             self._transport = transport
 
@@ -199,12 +199,12 @@ class PropulateSampler(BaseSampler):
     @property
     def n_islands(self) -> int:
         """How many islands there are."""
-        return self._habitat.n_islands
+        return self._configuration.n_islands
 
     @property
     def description(self) -> list[str]:
         """What the sampler does, a line for islands, topology, migration and breeding each."""
-        return self._habitat.description
+        return self._configuration.description
 
     def breeding_pool(self, study: Study) -> list[Individual]:
         """Return the individuals that parents are drawn from, best first, as known here."""
@@ -231,16 +231,18 @@ class PropulateSampler(BaseSampler):
         """
         trials = read_trials(study)
         living = residences(trials)
-        n_islands = self._habitat.n_islands
-        shares: list[list[Individual]] = [[] for _ in range(sum(self._habitat.archipelago.sizes))]
+        n_islands = self._configuration.n_islands
+        shares: list[list[Individual]] = [
+            [] for _ in range(sum(self._configuration.archipelago.sizes))
+        ]
         for individual in self._individuals(study, trials):
             island = living.get(individual.number, individual.island)
             if island >= n_islands:
                 island = individual.number % n_islands
-            mates = self._habitat.archipelago.islands[island]
-            shares[mates[individual.number % len(mates)]].append(individual)
+            peers = self._configuration.archipelago.islands[island]
+            shares[peers[individual.number % len(peers)]].append(individual)
         return [
-            nsmallest(2 * self._habitat.population_size_of(worker) + 1, share, key=_rank_key)
+            nsmallest(2 * self._configuration.population_size_of(worker) + 1, share, key=_rank_key)
             for worker, share in enumerate(shares)
         ]
 
@@ -271,7 +273,7 @@ class PropulateSampler(BaseSampler):
     def reseed_rng(self) -> None:
         """Draw from a fresh stream from now on."""
         with self._lock:
-            self._rng = self._stream(None, self._habitat.worker)
+            self._rng = self._stream(None, self._configuration.worker)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Breed the trial's offspring from what has arrived, and say where it comes from."""
@@ -325,7 +327,7 @@ class PropulateSampler(BaseSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """Add an evaluated trial to the population, tell the mates, perhaps send migrants."""
+        """Add an evaluated trial to the population, tell the peers, perhaps send migrants."""
         if is_multi_objective(study):
             return
         with self._lock:
@@ -337,12 +339,12 @@ class PropulateSampler(BaseSampler):
                 individual = individual_of(
                     trial,
                     study.direction,
-                    self._habitat.n_islands,
+                    self._configuration.n_islands,
                     evaluation=evaluation,
                     bred=None if is_fixed(trial) else offspring,
                 )
                 departures = known.island.born(individual, self._rng)
-                attributes = migration_attributes(departures, self._habitat.migration)
+                attributes = migration_attributes(departures, self._configuration.migration)
             if isinstance(known.exchange, StorageExchange):
                 attributes |= known.exchange.outgoing()
         if attributes:
@@ -356,7 +358,7 @@ class PropulateSampler(BaseSampler):
     def _breed_for(self, study: Study, trial: FrozenTrial) -> Individual:
         with self._lock:
             known = self._state(study)
-            if self._transport is None:  # else the mates tell us
+            if self._transport is None:  # else the peers tell us
                 self._name(known, trial.number)
                 known.foreign.asked(trial.number)
                 self._read(known, study, known.foreign.finished(study))
@@ -389,25 +391,25 @@ class PropulateSampler(BaseSampler):
         exchange: Exchange = LocalExchange.alone()
         if self._transport is not None:
             exchange = MpiExchange(
-                self._transport, self._habitat.archipelago.islands, self._n_studies
+                self._transport, self._configuration.archipelago.islands, self._n_studies
             )
         elif self._shares_storage:
-            exchange = StorageExchange(self._habitat.island, self._habitat.n_islands)
+            exchange = StorageExchange(self._configuration.island, self._configuration.n_islands)
         self._n_studies += 1
         island = Island(
-            index=self._habitat.island,
-            worker=self._habitat.worker,
-            population_size=self._habitat.population_size,
+            index=self._configuration.island,
+            worker=self._configuration.worker,
+            population_size=self._configuration.population_size,
             breed=self._breed,
-            topology=self._habitat.topology,
-            migration=self._habitat.migration,
+            topology=self._configuration.topology,
+            migration=self._configuration.migration,
             exchange=exchange,
         )
         return _StudyState(island, exchange)
 
     @property
     def _shares_storage(self) -> bool:
-        return self._transport is None and self._habitat.n_islands > 1
+        return self._transport is None and self._configuration.n_islands > 1
 
     def _read(self, known: _StudyState, study: Study, trials: list[FrozenTrial]) -> None:
         if isinstance(known.exchange, StorageExchange):
@@ -415,11 +417,11 @@ class PropulateSampler(BaseSampler):
         else:
             untold = self._individuals(study, trials)
         for individual in untold:
-            if individual.island == self._habitat.island:
+            if individual.island == self._configuration.island:
                 known.island.join(individual)
 
     def _individuals(self, study: Study, trials: list[FrozenTrial]) -> list[Individual]:
-        n_islands = self._habitat.n_islands
+        n_islands = self._configuration.n_islands
         evaluated = filter(is_evaluated, trials)
         return [individual_of(trial, study.direction, n_islands) for trial in evaluated]
 

@@ -26,7 +26,7 @@ from optuna_propulate.parallel.abort import abort_on_uncaught
 from optuna_propulate.parallel.launch import comm_timeout
 from optuna_propulate.parallel.launch import communicator
 from optuna_propulate.parallel.progress_thread import mpi_progress
-from optuna_propulate.parallel.team import Job
+from optuna_propulate.parallel.team import Team
 from optuna_propulate.records.reading import n_trials_of
 from optuna_propulate.records.summary import summarize
 from optuna_propulate.sampler import PropulateSampler
@@ -138,7 +138,7 @@ class IslandStudy(optuna.Study):
     Build it with ``create_study`` or ``load_study``. Without MPI it is an ordinary study.
     """
 
-    _job: Job | None = None
+    _team: Team | None = None
     _budget: Budget | None = None
 
     def optimize(
@@ -187,8 +187,8 @@ class IslandStudy(optuna.Study):
         if stop_grace is not None and not stop_grace >= 0.0:
             raise ValueError(f"stop_grace must not be negative, but got {stop_grace}.")
         deadline = None if timeout is None else time.monotonic() + timeout
-        job = self._job
-        if job is None:
+        team = self._team
+        if team is None:
             with Stopping(self, None, deadline, stop_grace) as stopping:
                 caught = tuple(catch) if isinstance(catch, Iterable) else (catch,)
                 try:
@@ -206,30 +206,30 @@ class IslandStudy(optuna.Study):
             _exit_after(stopping.signal)
             _raise_if_kept([file])
             return
-        loop = job.attempt(
+        loop = team.attempt(
             lambda: Loop.checked(self, func, n_jobs, catch, callbacks, gc_after_trial)
         )
-        job.agree(n_trials=n_trials, timeout=timeout, stop_grace=stop_grace)
+        team.agree(n_trials=n_trials, timeout=timeout, stop_grace=stop_grace)
         set_stop_flag(self, False)
-        self._budget = budget = Budget(job, n_trials)
+        self._budget = budget = Budget(team, n_trials)
         stopping = Stopping(self, budget, deadline, stop_grace)
-        shown = show_progress_bar and job.rank == 0
+        shown = show_progress_bar and team.rank == 0
         try:
             with ProgressBar(self, shown, n_trials, budget) as bar:
                 loop = replace(loop, callbacks=(*loop.callbacks, *bar.callbacks))
-                with mpi_progress(job, bar.refresh), stopping:
-                    loop.run(self, job, budget, deadline, stopping)
+                with mpi_progress(team, bar.refresh), stopping:
+                    loop.run(self, team, budget, deadline, stopping)
                     budget.tell_finished()
                     if stopping.signal:
                         budget.interrupt(stopping.signal)
                     if isinstance(self.sampler, PropulateSampler):
                         self.sampler.settle(self)
-                    kept = job.comm.allgather(save(self))
+                    kept = team.comm.allgather(save(self))
                     storage = storage_of(self)
                     if isinstance(storage, BatchedRDBStorage):
                         storage.refresh(study_id(self))
         except BaseException as error:  # also SystemExit: the other ranks would wait for ever
-            job.abort(error)
+            team.abort(error)
             raise
         self._budget = None
         number = stopping.signal or budget.interrupted_by()
@@ -253,7 +253,7 @@ class IslandStudy(optuna.Study):
             ValueError: If ``top_n`` is below 1.
         """
         text = summarize(self, top_n)
-        if self._job is None or self._job.rank == 0:
+        if self._team is None or self._team.rank == 0:
             print(text, flush=True)
         return text
 
@@ -270,7 +270,7 @@ class IslandStudy(optuna.Study):
     def __getstate__(self) -> dict[Any, Any]:
         """Drop the communicator: a copy is an ordinary study."""
         state = super().__getstate__()
-        state.pop("_job", None)
+        state.pop("_team", None)
         state.pop("_budget", None)
         return state
 
@@ -302,27 +302,27 @@ def _open_study(
     if comm is None:
         return _open_alone(open_on_root, storage, sampler, pruner, given)
 
-    job = Job(comm, comm_timeout())
-    abort_on_uncaught(job.comm)
-    sampler = job.attempt(lambda: PropulateSampler(comm=comm) if sampler is None else sampler)
-    shared = job.attempt(lambda: _shareable(storage))
-    job.agree(storage=_kind(shared), sampler=type(sampler).__name__)
+    team = Team(comm, comm_timeout())
+    abort_on_uncaught(team.comm)
+    sampler = team.attempt(lambda: PropulateSampler(comm=comm) if sampler is None else sampler)
+    shared = team.attempt(lambda: _shareable(storage))
+    team.agree(storage=_kind(shared), sampler=type(sampler).__name__)
     if isinstance(sampler, PropulateSampler):
-        job.attempt(lambda: sampler.check_workers(comm))
-        job.attempt(sampler.connect)
-    opened = job.attempt(
-        lambda: BatchedRDBStorage(shared, comm=job.comm) if isinstance(shared, str) else shared
+        team.attempt(lambda: sampler.check_workers(comm))
+        team.attempt(sampler.connect)
+    opened = team.attempt(
+        lambda: BatchedRDBStorage(shared, comm=team.comm) if isinstance(shared, str) else shared
     )
-    _check_shared(opened, job)
-    name = job.from_root(lambda: open_on_root(opened).study_name)
-    study = job.attempt(lambda: IslandStudy(name, opened, sampler, pruner))
-    study._job = job
-    job.from_root(lambda: _log_start(study, shared, job.size))
+    _check_shared(opened, team)
+    name = team.from_root(lambda: open_on_root(opened).study_name)
+    study = team.attempt(lambda: IslandStudy(name, opened, sampler, pruner))
+    study._team = team
+    team.from_root(lambda: _log_start(study, shared, team.size))
     if isinstance(sampler, PropulateSampler):
-        share = job.share_from_root(
-            lambda: sampler.deal_out(study) if n_trials_of(study) else [[]] * job.size
+        share = team.share_from_root(
+            lambda: sampler.deal_out(study) if n_trials_of(study) else [[]] * team.size
         )
-        job.attempt(lambda: sampler.resume(study, share))
+        team.attempt(lambda: sampler.resume(study, share))
     return study
 
 
@@ -372,14 +372,14 @@ def _shareable(storage: str | BaseStorage | None) -> str | BaseStorage:
     return DEFAULT_STORAGE if storage is None else storage
 
 
-def _check_shared(storage: BaseStorage, job: Job) -> None:
+def _check_shared(storage: BaseStorage, team: Team) -> None:
     """Check that all ranks tell their trials to one writer.
 
     Raises:
         ValueError: On every rank, if a storage was built for each rank alone.
     """
-    job.meet()
-    writers = job.comm.allgather(
+    team.meet()
+    writers = team.comm.allgather(
         storage.writer if isinstance(storage, BatchedRDBStorage) else None
     )
     if len(set(writers)) > 1:

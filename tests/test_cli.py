@@ -155,7 +155,7 @@ def test_lines_say_how_far_the_search_is(
     line = Lines()
 
     def objective(trial: optuna.Trial) -> float:
-        while time.monotonic() < line._pace._next:  # the line before took its share of the time
+        while time.monotonic() < line._throttle._next:
             time.sleep(0.001)
         return 4.0 - trial.number
 

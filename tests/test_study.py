@@ -41,8 +41,8 @@ def test_ranks_share_one_budget_and_one_breeding_pool(
     assert {trial.user_attrs["worker"] for trial in trials} == {0, 1, 2, 3}
     assert {trial.user_attrs["island"] for trial in trials} == set(range(islands))
     assert len({rank["best"] for rank in outcome.ranks}) == 1
-    for mates in (outcome.ranks[:2], outcome.ranks[2:]):
-        assert mates[0]["pool"] == mates[1]["pool"]
+    for peers in (outcome.ranks[:2], outcome.ranks[2:]):
+        assert peers[0]["pool"] == peers[1]["pool"]
     if islands == 1:
         assert outcome.ranks[0]["pool"] == outcome.ranks[2]["pool"]
 
@@ -65,7 +65,7 @@ def test_an_uncaught_exception_ends_every_rank(mpiexec: Callable) -> None:
         study = optuna_propulate.create_study("sqlite:///study.db")
 
         def objective(trial):
-            if study.sampler._habitat.worker == 1:
+            if study.sampler._configuration.worker == 1:
                 raise ArithmeticError("out of luck")
             time.sleep(600)
 
@@ -86,7 +86,7 @@ def test_stop_on_any_rank_stops_the_job(mpiexec: Callable, tmp_path: Path) -> No
         study = optuna_propulate.create_study("sqlite:///study.db")
 
         def objective(trial):
-            if study.sampler._habitat.worker == 2 and trial.number > 3:
+            if study.sampler._configuration.worker == 2 and trial.number > 3:
                 study.stop()
             return sphere(trial)
 
@@ -244,9 +244,9 @@ def test_thousands_of_trials_end_with_one_best_and_one_pool(
     trials = _trials(tmp_path)
     assert [trial.number for trial in trials] == list(range(2000))
     assert {rank["best"] for rank in outcome.ranks} == {min(trial.value for trial in trials)}
-    for mates in (outcome.ranks[:2], outcome.ranks[2:]):
-        assert mates[0]["pool"] == mates[1]["pool"]
-        assert len(mates[0]["pool"]) >= 10
+    for peers in (outcome.ranks[:2], outcome.ranks[2:]):
+        assert peers[0]["pool"] == peers[1]["pool"]
+        assert len(peers[0]["pool"]) >= 10
 
 
 BAD_VALUES = ["None", "'three'", "float('nan')", "(1.0, 2.0)", "object()"]

@@ -2,7 +2,7 @@
 
 from optuna_propulate.breeders.cma_es import CovarianceSampling
 from optuna_propulate.breeders.conditional import InheritMissing
-from optuna_propulate.breeders.context import Knowledge
+from optuna_propulate.breeders.context import BreedingContext
 from optuna_propulate.breeders.defaults import crossover_and_mutation
 from optuna_propulate.breeders.defaults import default_operator
 from optuna_propulate.breeders.defaults import propulate_defaults
@@ -15,11 +15,11 @@ from optuna_propulate.breeders.startup import WarmUp
 
 __all__ = [
     "AvoidDuplicates",
+    "BreedingContext",
     "CovarianceSampling",
     "CreditChoice",
     "DifferentialMutation",
     "InheritMissing",
-    "Knowledge",
     "ParzenSampling",
     "WarmUp",
     "crossover_and_mutation",

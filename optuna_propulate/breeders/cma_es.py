@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from optuna_propulate.breeders.context import Knowledge
+from optuna_propulate.breeders.context import BreedingContext
 from optuna_propulate.breeders.normal_distribution import AdaptiveNormal
 from optuna_propulate.breeders.normal_distribution import generation_size
 from optuna_propulate.operators.base import Operator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from optuna_propulate.breeders.context import Birth
-    from optuna_propulate.breeders.gene_matrix import Frame
+    from optuna_propulate.breeders.gene_matrix import GeneMatrix
     from optuna_propulate.evolution.individual import Individual
 
 _TOP = 20
@@ -63,33 +63,33 @@ class CovarianceSampling:
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
     ) -> Sequence[Individual]:
-        knowledge = Knowledge.of(individuals)
-        frame, ordered = knowledge.frame, knowledge.frame.ordered
-        if not len(knowledge) or not len(ordered):
+        context = BreedingContext.of(individuals)
+        matrix, ordered = context.matrix, context.matrix.ordered
+        if not len(context) or not len(ordered):
             return self.otherwise(individuals, rng)
-        follower = knowledge.recall(self, lambda: Follower(frame, self.n_births))
+        follower = context.recall(self, lambda: Follower(matrix, self.n_births))
         if not follower.is_ready:
-            pool = frame.rows(knowledge[: max(3, len(knowledge) // 4)])[:, ordered]
+            pool = matrix.rows(context[: max(3, len(context) // 4)])[:, ordered]
             follower.start(pool, ordered, self.sigma)
-        parent = knowledge[int(rng.random(3).min() * len(knowledge))]
-        child = frame.row(parent)
-        if len(ordered) < frame.n_columns:
-            redrawn = frame.is_category & ~np.isnan(child) & (rng.random(len(child)) < 0.1)
+        parent = context[int(rng.random(3).min() * len(context))]
+        child = matrix.row(parent)
+        if len(ordered) < matrix.n_columns:
+            redrawn = matrix.is_category & ~np.isnan(child) & (rng.random(len(child)) < 0.1)
             child[redrawn] = rng.random(int(redrawn.sum()))
         child[ordered] = follower.draw(rng)
-        return [offspring(frame.genes(child), [parent], type(self).__name__)]
+        return [offspring(matrix.genes(child), [parent], type(self).__name__)]
 
 
 class Follower:
     """A normal distribution that follows the births that one worker hears of.
 
     Args:
-        frame: The columns of the births' genes.
+        matrix: The columns of the births' genes.
         n_births: How many births make a generation at least.
     """
 
-    def __init__(self, frame: Frame, n_births: int) -> None:
-        self._frame, self._n_births = frame, n_births
+    def __init__(self, matrix: GeneMatrix, n_births: int) -> None:
+        self._matrix, self._n_births = matrix, n_births
         self._normal: AdaptiveNormal | None = None
         self._ordered: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
         self._n_columns = self._size = 0
@@ -100,7 +100,7 @@ class Follower:
         """Whether there is a distribution over all genes that has not converged."""
         return (
             self._normal is not None
-            and self._n_columns == self._frame.n_columns
+            and self._n_columns == self._matrix.n_columns
             and not self._normal.has_converged
         )
 
@@ -110,7 +110,7 @@ class Follower:
             warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing but NaN
             mean = np.nanmean(pool, axis=0)
         self._normal = AdaptiveNormal(np.where(np.isnan(mean), 0.5, mean), sigma)
-        self._n_columns, self._ordered = self._frame.n_columns, ordered
+        self._n_columns, self._ordered = self._matrix.n_columns, ordered
         self._size = max(self._n_births, generation_size(len(ordered)))
         self._generation.clear()
 
@@ -128,10 +128,10 @@ class Follower:
         own = CovarianceSampling.__name__ in birth.individual.lineage.operators
         if self._normal is None or not (own or birth.rank < _TOP):
             return
-        if self._n_columns != self._frame.n_columns:
+        if self._n_columns != self._matrix.n_columns:
             return
         self._generation.append(birth.individual)
         if len(self._generation) >= self._size:
             ranked = sorted(self._generation, key=lambda individual: individual.rank_key)
-            self._normal.learn(self._frame.rows(ranked)[:, self._ordered])
+            self._normal.learn(self._matrix.rows(ranked)[:, self._ordered])
             self._generation.clear()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from optuna_propulate.breeders.context import Knowledge
+from optuna_propulate.breeders.context import BreedingContext
 from optuna_propulate.operators.base import Operator
 from optuna_propulate.operators.base import check_probability
 
@@ -43,22 +43,22 @@ class InheritMissing:
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
     ) -> Sequence[Individual]:
-        knowledge = Knowledge.of(individuals)
+        context = BreedingContext.of(individuals)
         return [
             child
-            if len(child.genes) == knowledge.frame.n_columns or not child.lineage.parents
-            else self._complete(child, knowledge, rng)
-            for child in self.operator(knowledge, rng)
+            if len(child.genes) == context.matrix.n_columns or not child.lineage.parents
+            else self._complete(child, context, rng)
+            for child in self.operator(context, rng)
         ]
 
     def _complete(
-        self, child: Individual, knowledge: Knowledge, rng: np.random.Generator
+        self, child: Individual, context: BreedingContext, rng: np.random.Generator
     ) -> Individual:
         genes = dict(child.genes)
-        for name in knowledge.frame.names:
+        for name in context.matrix.names:
             if name in genes or rng.random() >= self.probability:
                 continue
-            donors = [member for member in knowledge if name in member.genes]
+            donors = [member for member in context if name in member.genes]
             if donors:
                 genes[name] = donors[int(rng.integers(len(donors)))].genes[name]
         return replace(child, genes=genes)

@@ -12,7 +12,7 @@ from typing import Protocol
 from typing import TypeVar
 from typing import overload
 
-from optuna_propulate.breeders.gene_matrix import Frame
+from optuna_propulate.breeders.gene_matrix import GeneMatrix
 
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Memory(Protocol):
 AnyMemory = TypeVar("AnyMemory", bound=Memory)
 
 
-class Knowledge(Sequence["Individual"]):
+class BreedingContext(Sequence["Individual"]):
     """The breeding pool of a worker, best first, with what its operators have learnt.
 
     Operators have no state of their own: what they learn from each birth, wherever on the island
@@ -63,13 +63,13 @@ class Knowledge(Sequence["Individual"]):
     Attributes:
         pool: The breeding pool, best first.
         pending: Offspring of this worker's process that are being evaluated.
-        frame: The genes that any individual heard of has.
+        matrix: The genes that any individual heard of has.
     """
 
     def __init__(self, pool: Sequence[Individual] = ()) -> None:
         self.pool: Sequence[Individual] = ()
         self.pending: Sequence[Individual] = ()
-        self.frame = Frame()
+        self.matrix = GeneMatrix()
         self._best: list[RankKey] = []
         self._best_births: list[Birth] = []  # of these keys
         self._heard: deque[Birth] = deque(maxlen=_REPLAYED)
@@ -78,9 +78,9 @@ class Knowledge(Sequence["Individual"]):
         self.look_at(pool, ())
 
     @classmethod
-    def of(cls, individuals: Sequence[Individual]) -> Knowledge:
-        """Return knowledge as it is, and of other individuals that which they show."""
-        if isinstance(individuals, Knowledge):
+    def of(cls, individuals: Sequence[Individual]) -> BreedingContext:
+        """Return a context as it is, and of other individuals that which they show."""
+        if isinstance(individuals, BreedingContext):
             return individuals
         return cls(sorted(individuals, key=lambda individual: individual.rank_key))
 
@@ -93,7 +93,7 @@ class Knowledge(Sequence["Individual"]):
             self._best.insert(rank, key)
             self._best_births.insert(rank, birth)
             del self._best[_RANKED:], self._best_births[_RANKED:]
-        self.frame.include(individual)
+        self.matrix.include(individual)
         self._heard.append(birth)
         if self._n_bred_since > _SETTLED and len(self._heard) > _REPLAYED_LATER:
             self._heard.popleft()
@@ -110,7 +110,7 @@ class Knowledge(Sequence["Individual"]):
         for individual in looked_at:
             if individual.names is not seen:
                 seen = individual.names
-                self.frame.admit(individual)
+                self.matrix.admit(individual)
 
     def recall(self, operator: object, make: Callable[[], AnyMemory]) -> AnyMemory:
         """Return what an operator has learnt.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from optuna_propulate.breeders.context import Knowledge
+from optuna_propulate.breeders.context import BreedingContext
 from optuna_propulate.operators.base import offspring
 
 
@@ -67,31 +67,31 @@ class DifferentialMutation:
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
     ) -> Sequence[Individual]:
-        knowledge = Knowledge.of(individuals)
-        if not len(knowledge) or not knowledge.frame.n_columns:
-            return [offspring({}, [one], type(self).__name__) for one in knowledge[:1]]
-        history = knowledge.recall(self, lambda: SuccessHistory(self.n_remembered))
+        context = BreedingContext.of(individuals)
+        if not len(context) or not context.matrix.n_columns:
+            return [offspring({}, [one], type(self).__name__) for one in context[:1]]
+        history = context.recall(self, lambda: SuccessHistory(self.n_remembered))
         factor, rate = history.draw(rng)
-        members = [one for one in knowledge if one.number not in history.beaten]
+        members = [one for one in context if one.number not in history.beaten]
         if len(members) < 4:
-            members = list(knowledge)
+            members = list(context)
         target = _one_of(members, rng)
         n_best = min(max(2, round(self.p * len(members))), len(members))
         best = _one_of(members[:n_best], rng)
         first = _other(members, (target,), rng)
-        second = _other(knowledge, (target, first), rng)
-        frame = knowledge.frame
-        rows = frame.rows((target, best, first, second))
+        second = _other(context, (target, first), rng)
+        matrix = context.matrix
+        rows = matrix.rows((target, best, first, second))
         moved = _moved(rows, factor)
-        if len(frame.ordered) < frame.n_columns:
+        if len(matrix.ordered) < matrix.n_columns:
             giver = rng.integers(4, size=len(moved))
-            moved = np.where(frame.is_category, rows[giver, np.arange(len(moved))], moved)
+            moved = np.where(matrix.is_category, rows[giver, np.arange(len(moved))], moved)
         crossed = rng.random(len(moved)) < rate
         crossed[int(rng.random() * len(moved))] = True
         child = np.where(crossed & ~np.isnan(moved), moved, rows[0])
         return [
             offspring(
-                frame.genes(child),
+                matrix.genes(child),
                 [target, best, first, second],
                 type(self).__name__,
                 **{

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from optuna_propulate.breeders.context import Knowledge
+from optuna_propulate.breeders.context import BreedingContext
 from optuna_propulate.evolution.genes import is_ordered
 from optuna_propulate.operators.mutation import PointMutation
 
@@ -59,11 +59,10 @@ class AvoidDuplicates:
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
     ) -> Sequence[Individual]:
-        knowledge = Knowledge.of(individuals)
-        known = knowledge.recall(self, KnownSettings)
+        context = BreedingContext.of(individuals)
+        known = context.recall(self, KnownSettings)
         return [
-            self._new(child, known, knowledge.pending, rng)
-            for child in self.operator(knowledge, rng)
+            self._new(child, known, context.pending, rng) for child in self.operator(context, rng)
         ]
 
     def _new(

@@ -1,4 +1,4 @@
-"""A frame: the genes of many individuals as columns of a matrix in the unit interval."""
+"""The genes of many individuals as columns of a matrix in the unit interval."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _MOST_BRANCHES = 1024
 
 
-class Frame:
+class GeneMatrix:
     """The genes that some individual is known to have, each a column.
 
     Individuals of different branches of a conditional space have different genes; what one lacks

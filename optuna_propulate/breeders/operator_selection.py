@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from optuna_propulate.breeders.context import Knowledge
+from optuna_propulate.breeders.context import BreedingContext
 
 
 if TYPE_CHECKING:
@@ -63,14 +63,12 @@ class CreditChoice:
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
     ) -> Sequence[Individual]:
-        knowledge = Knowledge.of(individuals)
-        credits = knowledge.recall(
-            self, lambda: Credits(len(self.operators), self.top, self.decay)
-        )
+        context = BreedingContext.of(individuals)
+        credits = context.recall(self, lambda: Credits(len(self.operators), self.top, self.decay))
         choice = self._choose(credits.means, rng.random())
         return [
             child.of(child.lineage.chosen(choice), child.island, child.worker)
-            for child in self.operators[choice](knowledge, rng)
+            for child in self.operators[choice](context, rng)
         ]
 
     def _choose(self, means: list[float], draw: float) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from optuna_propulate.breeders.context import Knowledge
+from optuna_propulate.breeders.context import BreedingContext
 from optuna_propulate.operators.base import offspring
 
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from optuna_propulate.breeders.context import Birth
-    from optuna_propulate.breeders.gene_matrix import Frame
+    from optuna_propulate.breeders.gene_matrix import GeneMatrix
     from optuna_propulate.evolution.individual import Individual
 
     Rows = NDArray[np.float64]
@@ -63,22 +63,22 @@ class ParzenSampling:
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
     ) -> Sequence[Individual]:
-        knowledge = Knowledge.of(individuals)
-        history = knowledge.recall(self, lambda: History(self.n_bad))
-        good = history.good or list(knowledge)
-        if not good or not knowledge.frame.n_columns:
+        context = BreedingContext.of(individuals)
+        history = context.recall(self, lambda: History(self.n_bad))
+        good = history.good or list(context)
+        if not good or not context.matrix.n_columns:
             return [offspring({}, [one], type(self).__name__) for one in good[:1]]
-        frame = knowledge.frame
-        pending = [one for one in knowledge.pending if one.genes]
-        near = Mixture(frame, good)
-        far = Mixture(frame, [*history.bad, *pending])
+        matrix = context.matrix
+        pending = [one for one in context.pending if one.genes]
+        near = Mixture(matrix, good)
+        far = Mixture(matrix, [*history.bad, *pending])
         candidates, sources = near.sample(self.n_candidates, rng)
         best = int(np.argmax(near.log_density(candidates) - far.log_density(candidates)))
         row, parent = candidates[best], good[0]
         if sources[best] < len(good):  # else it comes from the uniform kernel
             parent = good[sources[best]]
-            row = np.where(np.isnan(frame.row(parent)), np.nan, row)
-        return [offspring(frame.genes(row), [parent], type(self).__name__)]
+            row = np.where(np.isnan(matrix.row(parent)), np.nan, row)
+        return [offspring(matrix.genes(row), [parent], type(self).__name__)]
 
 
 class History:
@@ -105,16 +105,16 @@ class Mixture:
     """A mixture of kernels in the unit interval, one per individual and a uniform one.
 
     Args:
-        frame: The columns.
+        matrix: The columns.
         individuals: The centres of the kernels; may be none.
     """
 
-    def __init__(self, frame: Frame, individuals: Sequence[Individual]) -> None:
-        self._centres = frame.rows(individuals)
-        self._is_category, self._ordered = frame.is_category, frame.ordered
-        self._n_values, self._n_bins = frame.n_values, frame.n_bins
+    def __init__(self, matrix: GeneMatrix, individuals: Sequence[Individual]) -> None:
+        self._centres = matrix.rows(individuals)
+        self._is_category, self._ordered = matrix.is_category, matrix.ordered
+        self._n_values, self._n_bins = matrix.n_values, matrix.n_bins
         n = len(individuals) + 1
-        width = 0.2 * n ** (-1.0 / (frame.n_columns + 4))
+        width = 0.2 * n ** (-1.0 / (matrix.n_columns + 4))
         self._width = min(max(width, 1.0 / min(100, n + 1)), 1.0)
         self._other = 1.0 / (1.0 + 0.5 * math.sqrt(n))  # how likely another category is drawn
 

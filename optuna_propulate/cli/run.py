@@ -20,7 +20,7 @@ from optuna_propulate.cli.command import refuse
 from optuna_propulate.cli.summary import show
 from optuna_propulate.islands.migration import Pollination
 from optuna_propulate.optimize.progress_bar import best_so_far
-from optuna_propulate.optimize.throttle import Pace
+from optuna_propulate.optimize.throttle import Throttle
 from optuna_propulate.parallel.launch import communicator
 from optuna_propulate.sampler import PropulateSampler
 from optuna_propulate.study import create_study
@@ -120,11 +120,11 @@ class Lines:
     def __init__(self) -> None:
         self._first: int | None = None
         self._begun = time.monotonic()
-        self._pace = Pace(_LINE_EVERY, wait=_LINE_EVERY)
+        self._throttle = Throttle(_LINE_EVERY, wait=_LINE_EVERY)
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         self._first = trial.number if self._first is None else self._first
-        with self._pace.turn() as is_due:
+        with self._throttle.turn() as is_due:
             if is_due:
                 n = trial.number + 1 - self._first
                 rate = n / (time.monotonic() - self._begun)

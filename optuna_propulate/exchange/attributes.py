@@ -2,7 +2,7 @@
 
 Messages are system attributes of the trials that a process finishes, so each is written with a
 trial and read once with it, in the order of the numbers. Individuals are named by their trial
-numbers. The attribute ``propulate:news`` is what a worker tells its mates, as lists of numbers::
+numbers. The attribute ``propulate:news`` is what a worker tells its peers, as lists of numbers::
 
     {"added": [...], "removed": [...]}
 
@@ -61,7 +61,7 @@ class StorageExchange:
         self._island, self._n_islands = island, n_islands
         self._recent: dict[int, deque[int]] = {}
         self._inbox: list[Message] = []
-        self._outbox: list[News] = []
+        self._unsent: list[News] = []
         self._unreadable: list[FrozenTrial] = []
 
     @property
@@ -100,19 +100,19 @@ class StorageExchange:
 
     def outgoing(self) -> dict[str, Any]:
         """Return the system attribute to write with the trial that has just finished."""
-        if not self._outbox:
+        if not self._unsent:
             return {}
         news = {
-            "added": [individual.number for news in self._outbox for individual in news.added],
-            "removed": [key[-2] for news in self._outbox for key in news.removed],
+            "added": [individual.number for news in self._unsent for individual in news.added],
+            "removed": [key[-2] for news in self._unsent for key in news.removed],
         }
-        self._outbox.clear()
+        self._unsent.clear()
         return {NEWS: news}
 
     def publish(self, news: News) -> None:
         """Keep the news for the next trial's attributes; births can be read from the study."""
         if news.added or news.removed:
-            self._outbox.append(news)
+            self._unsent.append(news)
 
     def pick(self, island: int, rng: np.random.Generator) -> int | None:
         """Choose a worker by one of the island's latest trials; ``None`` if there is none."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """Events on an island, told by the worker that owns the individuals to all its mates.
+    """Events on an island, told by the worker that owns the individuals to all its peers.
 
     Args:
         added: The individuals that are active there and were not, or were not told of.
@@ -40,7 +40,7 @@ class Migrants:
 
     Args:
         individuals: The migrants.
-        told: Whether the owner's mates have heard of them already.
+        told: Whether the owner's peers have heard of them already.
     """
 
     individuals: tuple[Individual, ...]
@@ -59,7 +59,7 @@ class Exchange(Protocol):
         ...
 
     def publish(self, news: News) -> None:
-        """Tell all mates on this worker's island; never waits for them."""
+        """Tell all peers on this worker's island; never waits for them."""
         ...
 
     def pick(self, island: int, rng: np.random.Generator) -> int | None:
@@ -94,12 +94,12 @@ class Workers:
     def __init__(self, islands: Sequence[range], worker: int) -> None:
         self._islands = islands
         home = next(workers for workers in islands if worker in workers)
-        self.mates = [mate for mate in home if mate != worker]
+        self.peers = [peer for peer in home if peer != worker]
 
     @property
     def n_workers(self) -> int:
         """How many workers this worker's island has, itself included."""
-        return len(self.mates) + 1
+        return len(self.peers) + 1
 
     def pick(self, island: int, rng: np.random.Generator) -> int:
         """Choose one of the workers of an island, each equally likely."""

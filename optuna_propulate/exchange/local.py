@@ -100,9 +100,9 @@ class LocalExchange(Workers):
         return Network([range(1)]).exchange(0)
 
     def publish(self, news: News) -> None:
-        """Tell all mates on this worker's island."""
-        for mate in self.mates:
-            self._network.send(news, self._worker, mate)
+        """Tell all peers on this worker's island."""
+        for peer in self.peers:
+            self._network.send(news, self._worker, peer)
 
     def dispatch(self, migrants: Migrants, worker: int) -> None:
         """Send migrants to a worker of another island."""

@@ -226,8 +226,8 @@ class MpiExchange(Workers):
         self._tag = channel % _N_TAGS
 
     def publish(self, news: News) -> None:
-        """Tell all mates on this worker's island; never waits for them."""
-        self._transport.send(news, self.mates, self._tag)
+        """Tell all peers on this worker's island; never waits for them."""
+        self._transport.send(news, self.peers, self._tag)
 
     def dispatch(self, migrants: Migrants, worker: int) -> None:
         """Send migrants to a worker of another island; never waits for it."""

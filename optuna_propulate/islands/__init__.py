@@ -1,8 +1,8 @@
 """Islands: who lives where, who travels where, and one worker's view of it."""
 
 from optuna_propulate.islands.archipelago import Archipelago
+from optuna_propulate.islands.archipelago import assign_workers
 from optuna_propulate.islands.archipelago import default_population_size
-from optuna_propulate.islands.archipelago import settle_workers
 from optuna_propulate.islands.island import Departure
 from optuna_propulate.islands.island import Island
 from optuna_propulate.islands.migration import Migration
@@ -19,8 +19,8 @@ __all__ = [
     "Migration",
     "MigrationRecord",
     "Pollination",
+    "assign_workers",
     "default_population_size",
     "migrations",
     "resolve_topology",
-    "settle_workers",
 ]

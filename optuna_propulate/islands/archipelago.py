@@ -40,7 +40,7 @@ class Archipelago:
         return next(i for i, workers in enumerate(self.islands) if worker in workers)
 
 
-def settle_workers(islands: int | Sequence[int] | str, n_workers: int) -> Archipelago:
+def assign_workers(islands: int | Sequence[int] | str, n_workers: int) -> Archipelago:
     """Return the archipelago for a number of workers.
 
     Args:
@@ -69,7 +69,7 @@ def settle_workers(islands: int | Sequence[int] | str, n_workers: int) -> Archip
     return Archipelago(tuple(map(int, islands)))
 
 
-def settle_process(
+def assign_process(
     islands: int | Sequence[int] | str, island: int | None, variable: str | None
 ) -> tuple[Archipelago, int]:
     """Return the archipelago of a process without MPI, and the island that it lives on.
@@ -77,7 +77,7 @@ def settle_process(
     How many processes live on each island is not known; one each is assumed.
 
     Args:
-        islands: How many islands; what ``settle_workers`` takes for a single worker, too.
+        islands: How many islands; what ``assign_workers`` takes for a single worker, too.
         island: The island of this process, in [0, islands).
         variable: The same from the environment, which counts if ``island`` is ``None``.
 
@@ -90,7 +90,7 @@ def settle_process(
     if _is_integer(islands) and islands > 1:
         archipelago = Archipelago((1,) * int(islands))
     else:
-        archipelago = settle_workers(islands, 1)
+        archipelago = assign_workers(islands, 1)
     n_islands = archipelago.n_islands
     if n_islands == 1 and island is None:
         return archipelago, 0

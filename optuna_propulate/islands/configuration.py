@@ -10,12 +10,12 @@ from optuna_propulate.breeders.defaults import default_operator
 from optuna_propulate.breeders.startup import WarmUp
 from optuna_propulate.islands import Migration
 from optuna_propulate.islands import Pollination
+from optuna_propulate.islands import assign_workers
 from optuna_propulate.islands import default_population_size
 from optuna_propulate.islands import resolve_topology
-from optuna_propulate.islands import settle_workers
 from optuna_propulate.islands.archipelago import NODE
+from optuna_propulate.islands.archipelago import assign_process
 from optuna_propulate.islands.archipelago import node_sizes
-from optuna_propulate.islands.archipelago import settle_process
 from optuna_propulate.parallel.launch import comm_timeout
 from optuna_propulate.parallel.nodes import nodes_of
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Habitat:
+class IslandConfiguration:
     """The islands, and one worker's place there.
 
     Args:
@@ -54,7 +54,7 @@ class Habitat:
     asked_size: int | None
 
     @classmethod
-    def settle(
+    def checked(
         cls,
         comm: MPI.Intracomm | None,
         islands: int | Sequence[int] | str,
@@ -63,7 +63,7 @@ class Habitat:
         topology: Topology,
         migration: MigrationPolicy | None,
         population_size: int | None,
-    ) -> Habitat:
+    ) -> IslandConfiguration:
         """Check what ``PropulateSampler`` was given, whose docstring has the errors.
 
         The variable is the island from the environment, if there is one. Collective over the
@@ -74,7 +74,7 @@ class Habitat:
             raise TypeError(f"migration must be Pollination or Migration, but got {migration!r}.")
         worker = 0
         if comm is None:
-            archipelago, island = settle_process(islands, island, variable)
+            archipelago, island = assign_process(islands, island, variable)
         else:
             if island is not None:
                 raise ValueError(
@@ -82,7 +82,7 @@ class Habitat:
                 )
             if islands == NODE:
                 islands = node_sizes(nodes_of(comm, comm_timeout()))
-            worker, archipelago = comm.rank, settle_workers(islands, comm.size)
+            worker, archipelago = comm.rank, assign_workers(islands, comm.size)
             island = archipelago.island_of(worker)
         weights = resolve_topology(topology, archipelago.n_islands)
         if population_size is not None and population_size < 2:
@@ -103,7 +103,7 @@ class Habitat:
         """Return the size of the breeding pool on the island of a worker."""
         if self.asked_size is not None:
             return self.asked_size
-        return default_population_size(self._n_mates(worker))
+        return default_population_size(self._n_peers(worker))
 
     def operator(self, operators: Operator | None, settings: dict[str, float]) -> Operator:
         """Return what breeds on the worker's island.
@@ -118,7 +118,7 @@ class Habitat:
             return WarmUp(self.population_size, operators)
         if settings:
             return crossover_and_mutation(self.population_size, **settings)
-        return default_operator(self.population_size, n_workers=self._n_mates(self.worker))
+        return default_operator(self.population_size, n_workers=self._n_peers(self.worker))
 
     @property
     def agreed(self) -> dict[str, str]:
@@ -143,5 +143,5 @@ class Habitat:
             ]
         return [*lines, f"breeding pool: {self.population_size} individuals"]
 
-    def _n_mates(self, worker: int) -> int:
+    def _n_peers(self, worker: int) -> int:
         return self.archipelago.sizes[self.archipelago.island_of(worker)]

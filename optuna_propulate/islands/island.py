@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from optuna_propulate.breeders.context import Knowledge
+from optuna_propulate.breeders.context import BreedingContext
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.individual import Lineage
 from optuna_propulate.evolution.population import Population
 from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
 from optuna_propulate.islands.migration import Migration
-from optuna_propulate.islands.owned import Holdings
+from optuna_propulate.islands.owned import OwnedIndividuals
 
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Island:
     it knows, and these are told already, or they would be better ones not told of.
 
     Besides, a worker tells of its births and immigrants, good or bad, for the operators of its
-    mates to learn from: of the first at once, later of one in ever more, so that what this costs
+    peers to learn from: of the first at once, later of one in ever more, so that what this costs
     fades away.
 
     Args:
@@ -116,13 +116,13 @@ class Island:
         self._breed = breed
         self._migration = migration
         self._exchange = exchange
-        self._knowledge = Knowledge()
+        self._context = BreedingContext()
         self._unannounced: deque[Individual] = deque(maxlen=_LARGEST_GROUP)
         self._n_unannounced = 0
         self._known = Population()
-        self._own = Holdings(population_size)
+        self._own = OwnedIndividuals(population_size)
         self._joined = Population()
-        self._withdrawn: list[RankKey] = []  # what the mates need to be told some time
+        self._withdrawn: list[RankKey] = []  # what the peers need to be told some time
         self._newcomers: deque[RankKey] = deque()  # immigrants for whom nobody has made room
         self._destinations = [
             (target, int(n_migrants))
@@ -149,7 +149,7 @@ class Island:
         for message in messages:
             if isinstance(message, News):
                 for individual in message.born:
-                    self._knowledge.hear(individual)
+                    self._context.hear(individual)
                 for individual in message.added:
                     self._known.add(individual)
                 for key in message.removed:
@@ -163,7 +163,7 @@ class Island:
 
         As nobody can give them up, the best ``population_size`` of them are all that it takes.
         """
-        self._knowledge.hear(individual)
+        self._context.hear(individual)
         for population in (self._joined, self._known):
             population.add(individual)
         if len(self._joined) > self._size:
@@ -174,7 +174,7 @@ class Island:
     def resume(self, individuals: Sequence[Individual]) -> None:
         """Own individuals of an earlier run."""
         for individual in individuals:
-            self._knowledge.hear(individual)
+            self._context.hear(individual)
             self._add(individual)
         self.tally.born += len(individuals)
         self._tell()
@@ -188,20 +188,20 @@ class Island:
             rng: What the operators draw from.
             pending: Offspring of this process that are being evaluated.
         """
-        self._knowledge.look_at(self.breeding_pool, pending)
-        children = self._breed(self._knowledge, rng)
+        self._context.look_at(self.breeding_pool, pending)
+        children = self._breed(self._context, rng)
         child = children[0] if len(children) else Individual(genes={})
         return child.of(child.lineage, self.index, self.worker)
 
     def born(self, individual: Individual, rng: np.random.Generator) -> list[Departure]:
-        """Add an individual that was evaluated here, tell the mates, perhaps send migrants.
+        """Add an individual that was evaluated here, tell the peers, perhaps send migrants.
 
         Returns:
             Who left, and where to.
         """
         self.take_in(rng)  # who is up to date tells less
         self.tally.born += 1
-        self._knowledge.hear(individual)
+        self._context.hear(individual)
         self._announce(individual)
         self._add(individual)
         removed = self._make_room(rng)
@@ -273,7 +273,7 @@ class Island:
                 continue
             self.tally.arrived += 1
             newcomer = replace(migrant, lineage=Lineage())  # no credit for what was bred elsewhere
-            self._knowledge.hear(newcomer)
+            self._context.hear(newcomer)
             if not message.told:
                 self._announce(newcomer)
             self._add(migrant, told=message.told)
@@ -285,7 +285,7 @@ class Island:
         """Give up one individual for each immigrant that came; one without is not given up.
 
         Returns:
-            The keys of those that the mates know of.
+            The keys of those that the peers know of.
         """
         removed = []
         while self._newcomers and self._own.n_spare > 0:
@@ -308,11 +308,11 @@ class Island:
         return self._own.give_up(key)
 
     def _matters(self, reserve: Individual) -> bool:
-        """Tell whether the mates must know of an individual: whether it is in the pool."""
+        """Tell whether the peers must know of an individual: whether it is in the pool."""
         return self._known.rank(reserve.rank_key) < self._size
 
     def _tell(self, removed: Sequence[RankKey] = ()) -> None:
-        """Tell the mates of reserves that belong into the breeding pool, and of ``removed``."""
+        """Tell the peers of reserves that belong into the breeding pool, and of ``removed``."""
         added = []
         while (reserve := self._own.best_reserve) is not None:
             if not self._matters(reserve):

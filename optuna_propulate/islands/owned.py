@@ -1,4 +1,4 @@
-"""Holdings: the individuals that one worker owns, and which of them its mates were told of."""
+"""The individuals that one worker owns, and which of them its peers were told of."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from optuna_propulate.evolution.individual import RankKey
 
 
-class Holdings:
+class OwnedIndividuals:
     """Holds the best individuals that a worker owns, and lets go of the others.
 
-    Each is either offered, so the mates know of it, or a reserve, which only the owner knows.
+    Each is either offered, so the peers know of it, or a reserve, which only the owner knows.
     More than ``2 * pool_size`` are never held: the worst of them are forgotten. A forgotten one
     stays active, but is never needed again: whatever the owner holds is better, and at least
     ``pool_size`` of these stay (``n_spare``), enough to fill the breeding pool.
@@ -74,12 +74,12 @@ class Holdings:
 
     @property
     def best_reserve(self) -> Individual | None:
-        """The best individual that the mates were not told of."""
+        """The best individual that the peers were not told of."""
         return next(iter(self._reserves.best(1)), None)
 
     @property
     def worst_offered(self) -> Individual | None:
-        """The worst individual that the mates were told of."""
+        """The worst individual that the peers were told of."""
         return self._offered.worst() if len(self._offered) else None
 
     def __contains__(self, key: RankKey) -> bool:

@@ -28,8 +28,8 @@ SIGMA = "sigma"
 class Operator(Protocol):
     """Maps individuals to individuals; has settings, but no state.
 
-    The first operator is called with the ``Knowledge`` of its worker: a sequence of individuals,
-    the breeding pool, that also remembers for the operators what they need to learn.
+    The first operator is called with the ``BreedingContext`` of its worker: a sequence of
+    individuals, the breeding pool, that also remembers for the operators what they need to learn.
     """
 
     def __call__(

@@ -10,7 +10,7 @@ from optuna_propulate.parallel.counters import SharedCounters
 
 
 if TYPE_CHECKING:
-    from optuna_propulate.parallel.team import Job
+    from optuna_propulate.parallel.team import Team
 
 
 _UNLIMITED = 2**61
@@ -32,14 +32,14 @@ class Budget:
     and frees it.
 
     Args:
-        job: Whose ranks share the budget.
+        team: Whose ranks share the budget.
         n_trials: How many trials all ranks together start; ``None`` for no limit.
     """
 
-    def __init__(self, job: Job, n_trials: int | None) -> None:
+    def __init__(self, team: Team, n_trials: int | None) -> None:
         self._limit = _UNLIMITED if n_trials is None else n_trials
-        job.meet()  # what follows is collective and would spin
-        self._counters = SharedCounters(job.comm, 3)
+        team.meet()  # what follows is collective and would spin
+        self._counters = SharedCounters(team.comm, 3)
         self._lock = threading.Lock()
         self._untold, self._told_at = 0, 0.0
 

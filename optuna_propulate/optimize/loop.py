@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from optuna_propulate.optimize.budget import Budget
     from optuna_propulate.optimize.stopping import Stopping
-    from optuna_propulate.parallel.team import Job
+    from optuna_propulate.parallel.team import Team
 
     Objective = Callable[[Trial], float | Sequence[float]]
     Callback = Callable[[optuna.Study, FrozenTrial], None]
@@ -81,7 +81,7 @@ class Loop:
     def run(
         self,
         study: optuna.Study,
-        job: Job,
+        team: Team,
         budget: Budget,
         deadline: float | None,
         stopping: Stopping,
@@ -90,7 +90,7 @@ class Loop:
 
         Args:
             study: The study, the same on every rank.
-            job: What an exception that is not caught ends.
+            team: What an exception that is not caught ends.
             budget: Where each trial is claimed before it starts.
             deadline: When no trial starts any more, on the clock ``time.monotonic``.
             stopping: What may interrupt a trial.
@@ -100,23 +100,25 @@ class Loop:
             func=stopping.guard(self.func),
             catch=(*self.catch, InterruptedTrialError),
         )
-        guarded._run_threads(study, job, budget, deadline)
+        guarded._run_threads(study, team, budget, deadline)
 
     def _run_threads(
-        self, study: optuna.Study, job: Job, budget: Budget, deadline: float | None
+        self, study: optuna.Study, team: Team, budget: Budget, deadline: float | None
     ) -> None:
         if self.n_threads == 1:
-            self._work(study, job, budget, deadline)
+            self._work(study, team, budget, deadline)
             return
         with ThreadPoolExecutor(self.n_threads) as pool:
             threads = [
-                pool.submit(self._work, study, job, budget, deadline)
+                pool.submit(self._work, study, team, budget, deadline)
                 for _ in range(self.n_threads)
             ]
             for thread in threads:
                 thread.result()
 
-    def _work(self, study: optuna.Study, job: Job, budget: Budget, deadline: float | None) -> None:
+    def _work(
+        self, study: optuna.Study, team: Team, budget: Budget, deadline: float | None
+    ) -> None:
         set_in_optimize_loop(study, True)
         try:
             if self.n_threads > 1:
@@ -132,7 +134,7 @@ class Loop:
             try:
                 flush(study)
             finally:
-                job.abort(error)
+                team.abort(error)
             raise
         finally:
             set_in_optimize_loop(study, False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from optuna.exceptions import StorageInternalError
 from tqdm.auto import tqdm
 
-from optuna_propulate.optimize.throttle import Pace
+from optuna_propulate.optimize.throttle import Throttle
 
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class ProgressBar:
     ) -> None:
         self._study, self._budget = study, budget
         self._bar = tqdm(total=n_trials, unit="trial") if shown else None
-        self._pace = Pace(_LOOK_EVERY)
+        self._throttle = Throttle(_LOOK_EVERY)
 
     @property
     def callbacks(self) -> tuple[Callback, ...]:
@@ -52,7 +52,7 @@ class ProgressBar:
             self._bar.update(self._budget.n_finished() - self._bar.n)
 
     def _look(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        with self._pace.turn() as is_due:
+        with self._throttle.turn() as is_due:
             if is_due:
                 self._show_best()
 

@@ -1,4 +1,4 @@
-"""Pace: how often something is done that may come to take long, such as reading a whole study."""
+"""A throttle: what may come to take long, such as reading a whole study, is done less often."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SHARE = 0.02  # of the time, at most, goes into it
 
 
-class Pace:
+class Throttle:
     """Lets one thread at a time do something every ``interval`` seconds, or less often.
 
     Less often where it takes so long that it would take more than a fiftieth of the time.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
-    from optuna_propulate.parallel.team import Job
+    from optuna_propulate.parallel.team import Team
 
 
 _logger = optuna.logging.get_logger("optuna." + __name__)
@@ -60,9 +60,9 @@ class Progress:
             self._tick()
 
 
-def mpi_progress(job: Job, tick: Callable[[], None]) -> AbstractContextManager[None]:
+def mpi_progress(team: Team, tick: Callable[[], None]) -> AbstractContextManager[None]:
     """Return what keeps rank 0 in MPI; nothing on the other ranks, from whom nobody claims."""
-    if job.rank != 0:
+    if team.rank != 0:
         return nullcontext()
     if not threads_allowed():
         _logger.warning(
@@ -71,4 +71,4 @@ def mpi_progress(job: Job, tick: Callable[[], None]) -> AbstractContextManager[N
             "at the end only."
         )
         return nullcontext()
-    return Progress(job.comm, tick)
+    return Progress(team.comm, tick)

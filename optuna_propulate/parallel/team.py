@@ -1,4 +1,4 @@
-"""A job: the MPI ranks that share a study. They agree, share a budget, and end together."""
+"""A team: the MPI ranks that share a study; they take steps, agree and fail together."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Job:
+class Team:
     """Holds a duplicate of the communicator whose ranks share a study.
 
     Args:
-        comm: The communicator; every rank of it builds a job.
+        comm: The communicator; every rank of it builds a team.
         timeout: How long none of the other ranks may do so, in seconds.
 
     Raises:

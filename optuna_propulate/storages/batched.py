@@ -20,9 +20,9 @@ from optuna.trial import TrialState
 from optuna_propulate._optuna_compat import FrozenStudy
 from optuna_propulate.storages.client.live import LiveTrial
 from optuna_propulate.storages.client.live import copy_trial
-from optuna_propulate.storages.client.rank import RankView
-from optuna_propulate.storages.client.writer_handle import open_office
-from optuna_propulate.storages.client.writer_handle import visited_office
+from optuna_propulate.storages.client.rank import RankClient
+from optuna_propulate.storages.client.writer_handle import open_writer
+from optuna_propulate.storages.client.writer_handle import visited_writer
 from optuna_propulate.storages.sql.open import absolute_url
 from optuna_propulate.storages.sql.open import shown
 from optuna_propulate.storages.wire.changes import pack_trial
@@ -113,10 +113,10 @@ class BatchedRDBStorage(BaseStorage):
 
     def _connect(self, comm: MPI.Intracomm | None, handover: Handover | None = None) -> None:
         settings = self._settings
-        office = None if handover is None else visited_office(handover)
-        if office is None:
+        handle = None if handover is None else visited_writer(handover)
+        if handle is None:
             handover = None  # the job has ended
-            office = open_office(
+            handle = open_writer(
                 self._url,
                 settings["engine_kwargs"],
                 settings["refresh_interval"],
@@ -124,12 +124,12 @@ class BatchedRDBStorage(BaseStorage):
                 self._retry,
                 comm,
             )
-        self._writer = office.job
+        self._writer = handle.job
         self._flush_interval: float = self._settings["flush_interval"]
-        self._view = RankView(office, self._url, **self._settings, handover=handover)
-        self._lock = self._view.lock
+        self._client = RankClient(handle, self._url, **self._settings, handover=handover)
+        self._lock = self._client.lock
         self._is_slow = True  # whether trials take longer than what is worth waiting for
-        self._close = weakref.finalize(self, self._view.close)
+        self._close = weakref.finalize(self, self._client.close)
         _storages.add(self)
 
     @property
@@ -143,7 +143,7 @@ class BatchedRDBStorage(BaseStorage):
         Raises:
             StorageInternalError: If the storage has been closed.
         """
-        self._view.commit()
+        self._client.commit()
 
     def save(self) -> Path | None:
         """Commit whatever this process has written, or see to it that a file holds it.
@@ -156,18 +156,18 @@ class BatchedRDBStorage(BaseStorage):
             OSError: If the file cannot be written.
             StorageInternalError: If the storage has been closed.
         """
-        return self._view.save()
+        return self._client.save()
 
     def hurry(self) -> None:
         """Let no ``tell`` wait for its commit from now on; it is written all the same."""
-        self._view.hurry()
+        self._client.hurry()
 
     def refresh(self, study_id: int) -> None:
         """See at once what others have committed, rather than within ``refresh_interval``.
 
         In vain while the database is away.
         """
-        self._view.refresh(self._view.study(study_id))
+        self._client.refresh(self._client.study(study_id))
 
     def close(self) -> None:
         """Commit whatever this process has written, and leave the writer."""
@@ -182,33 +182,33 @@ class BatchedRDBStorage(BaseStorage):
         self, directions: Sequence[StudyDirection], study_name: str | None = None
     ) -> int:
         names = [direction.name for direction in directions]
-        return self._view.create(names, study_name)
+        return self._client.create(names, study_name)
 
     def delete_study(self, study_id: int) -> None:
         self.flush()
-        self._view.call_study("delete_study", study_id)
-        self._view.forget(study_id)
+        self._client.call_study("delete_study", study_id)
+        self._client.forget(study_id)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._view.set_attribute(study_id, "user", key, value)
+        self._client.set_attribute(study_id, "user", key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._view.set_attribute(study_id, "system", key, value)
+        self._client.set_attribute(study_id, "system", key, value)
 
     def get_study_id_from_name(self, study_name: str) -> int:
-        return self._view.id_of_name(study_name)
+        return self._client.id_of_name(study_name)
 
     def get_study_name_from_id(self, study_id: int) -> str:
-        return self._view.name_of(study_id)
+        return self._client.name_of(study_id)
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        return list(self._view.study(study_id).directions)
+        return list(self._client.study(study_id).directions)
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        return dict(self._view.attributes(study_id, "user"))
+        return dict(self._client.attributes(study_id, "user"))
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return dict(self._view.attributes(study_id, "system"))
+        return dict(self._client.attributes(study_id, "system"))
 
     def get_all_studies(self) -> list[FrozenStudy]:
         return [
@@ -220,7 +220,7 @@ class BatchedRDBStorage(BaseStorage):
                 system_attrs=system,
                 study_id=study_id,
             )
-            for study_id, name, directions, user, system in self._view.call_study(
+            for study_id, name, directions, user, system in self._client.call_study(
                 "get_all_studies"
             )
         ]
@@ -228,20 +228,20 @@ class BatchedRDBStorage(BaseStorage):
     # Trials
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        study = self._view.study(study_id)
-        if self._view.is_guest:  # numbers are claimed by ranks only
+        study = self._client.study(study_id)
+        if self._client.is_guest:  # numbers are claimed by ranks only
             packed = None if template_trial is None else pack_trial(template_trial)
-            return int(self._view.call("add_trial", study_id, packed))
-        self._view.begin(study)
-        self._view.wait_for_room()
+            return int(self._client.call("add_trial", study_id, packed))
+        self._client.begin(study)
+        self._client.wait_for_room()
         for name, distribution in (template_trial.distributions if template_trial else {}).items():
             self._check_distribution(study, name, distribution)
         trial = _new_trial() if template_trial is None else copy.deepcopy(template_trial)
         live = LiveTrial(trial)  # raises for what JSON cannot hold, before a number is claimed
         with self._lock:
-            trial.number = self._view.claim_number(study)
+            trial.number = self._client.claim_number(study)
             trial._trial_id = identity = study.alias(trial.number)
-            self._view.add(study, live)
+            self._client.add(study, live)
             self._note_if_best(study, trial)
         if trial.state == TrialState.WAITING:
             identity = self._put_back(study, live)
@@ -261,22 +261,22 @@ class BatchedRDBStorage(BaseStorage):
             if param_name in live.trial._params:
                 return  # as in Optuna's RDB, where the first value stays
             live.set_param(param_name, param_value_internal, distribution)
-            self._view.note(study, live)
-        self._view.pass_on(at_once=self._is_slow)
+            self._client.note(study, live)
+        self._client.pass_on(at_once=self._is_slow)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         study, live = self._updatable(trial_id)
         with self._lock:
             live.set_user_attribute(key, value)
-            self._view.note(study, live)
-        self._view.pass_on(at_once=False)
+            self._client.note(study, live)
+        self._client.pass_on(at_once=False)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         study, live = self._updatable(trial_id)
         with self._lock:
             live.set_system_attribute(key, value)
-            self._view.note(study, live)
-        self._view.pass_on(at_once=False)
+            self._client.note(study, live)
+        self._client.pass_on(at_once=False)
 
     def set_trial_intermediate_value(
         self, trial_id: int, step: int, intermediate_value: float
@@ -284,14 +284,14 @@ class BatchedRDBStorage(BaseStorage):
         study, live = self._updatable(trial_id)
         with self._lock:
             live.report(step, intermediate_value)
-            self._view.note(study, live)
-        self._view.pass_on(at_once=self._is_slow)
+            self._client.note(study, live)
+        self._client.pass_on(at_once=self._is_slow)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
         if state == TrialState.RUNNING:
-            return self._take_up(trial_id)
+            return self._claim_waiting(trial_id)
         study, live = self._updatable(trial_id)
         with self._lock:
             trial = live.trial
@@ -300,22 +300,22 @@ class BatchedRDBStorage(BaseStorage):
             trial.state = state
             if state.is_finished():
                 trial.datetime_complete = datetime.now()
-            self._view.note(study, live)
+            self._client.note(study, live)
             self._note_if_best(study, trial)
         if state == TrialState.WAITING:
             self._put_back(study, live)
             return True
-        self._view.pass_on(at_once=False)
+        self._client.pass_on(at_once=False)
         self._is_slow = time.monotonic() - live.began > self._flush_interval
         if self._is_slow:
-            self._view.commit(is_patient=False)
+            self._client.commit(is_patient=False)
         return True
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
-        study = self._view.study(study_id)
+        study = self._client.study(study_id)
         if study.is_own(trial_number):
             return study.alias(trial_number)
-        identity = self._view.call("id_of_number", study_id, trial_number)
+        identity = self._client.call("id_of_number", study_id, trial_number)
         if identity is None:
             raise KeyError(f"No trial with number {trial_number} exists in study {study_id}.")
         return int(identity)
@@ -328,10 +328,10 @@ class BatchedRDBStorage(BaseStorage):
         return trial.distributions[param_name].to_internal_repr(trial.params[param_name])
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        self._view.hear_children()
-        found = self._view.remembered(trial_id)
+        self._client.hear_children()
+        found = self._client.remembered(trial_id)
         if found is None:
-            return self._view.read(trial_id)[1]
+            return self._client.read(trial_id)[1]
         with self._lock:
             return copy_trial(found[1].trial)
 
@@ -343,33 +343,33 @@ class BatchedRDBStorage(BaseStorage):
     ) -> list[FrozenTrial]:
         # Optuna, its samplers and its pruners read without a copy: they get the last that is known
         # while the database is away. A copy is for a user, who wants to know that it is.
-        study = self._view.study(study_id)
+        study = self._client.study(study_id)
         if states is not None and not any(s in states for s in _BUT_WAITING):
             if TrialState.WAITING not in states:
                 return []
-            trials = self._view.waiting_trials(study, afresh=deepcopy)
+            trials = self._client.waiting_trials(study, afresh=deepcopy)
         else:
-            trials = self._view.all_trials(study, afresh=deepcopy)
+            trials = self._client.all_trials(study, afresh=deepcopy)
         if states is not None:
             trials = [trial for trial in trials if trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
     def read_trials(self, study_id: int) -> list[FrozenTrial]:
         """Return all trials as they are committed, read anew; none of them is kept in memory."""
-        return self._view.read_all(self._view.study(study_id))
+        return self._client.read_all(self._client.study(study_id))
 
     def count_trials(self, study_id: int) -> int:
         """Return how many trials the database holds; reads none of them."""
-        return int(self._view.call("count", study_id))
+        return int(self._client.call("count", study_id))
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
-        study = self._view.study(study_id)
+        study = self._client.study(study_id)
         if len(study.directions) > 1:
             raise RuntimeError(
                 "Best trial can be obtained only for single-objective optimization."
             )
-        if self._view.is_guest or not study.has_begun:
-            return unpack_trial(self._view.call("best", study_id))
+        if self._client.is_guest or not study.has_begun:
+            return unpack_trial(self._client.call("best", study_id))
         with self._lock:
             if study.best is None:
                 raise ValueError("No trials are completed yet.")
@@ -384,7 +384,7 @@ class BatchedRDBStorage(BaseStorage):
             "_url": self._url,
             "_retry": self._retry,
             "_settings": self._settings,
-            "handover": self._view.handover(),
+            "handover": self._client.handover(),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -399,7 +399,7 @@ class BatchedRDBStorage(BaseStorage):
             KeyError: If there is no such trial.
             UpdateFinishedTrialError: If it has ended.
         """
-        found = self._view.find(trial_id) or self._view.adopt(trial_id)
+        found = self._client.find(trial_id) or self._client.adopt(trial_id)
         self.check_trial_is_updatable(trial_id, found[1].trial.state)
         return found
 
@@ -414,30 +414,30 @@ class BatchedRDBStorage(BaseStorage):
         if known is not distribution:
             check_distribution_compatibility(known, distribution)
 
-    def _take_up(self, trial_id: int) -> bool:
+    def _claim_waiting(self, trial_id: int) -> bool:
         """Run a trial that waits in the database, unless somebody else does."""
-        found = self._view.find(trial_id)
+        found = self._client.find(trial_id)
         if found is not None:
             study, live = found
             self.check_trial_is_updatable(trial_id, live.trial.state)
             if live.trial.state != TrialState.WAITING:
                 return False
-            self._view.commit(is_patient=False)
-            self._view.let_go(study, live)
-        if self._view.take_up(trial_id):
+            self._client.commit(is_patient=False)
+            self._client.release(study, live)
+        if self._client.claim_waiting(trial_id):
             return True
-        if not self._view.is_away:  # else nobody can tell what became of it
-            self.check_trial_is_updatable(trial_id, self._view.read(trial_id)[1].state)
+        if not self._client.is_away:  # else nobody can tell what became of it
+            self.check_trial_is_updatable(trial_id, self._client.read(trial_id)[1].state)
         return False
 
     def _put_back(self, study: StudyView, live: LiveTrial) -> int:
         """Let go of a trial that waits in the database from now on; return its id there."""
-        self._view.note(study, live)
-        self._view.commit(is_patient=False)
-        identity = self._view.call("id_of_number", study.study_id, live.trial.number)
+        self._client.note(study, live)
+        self._client.commit(is_patient=False)
+        identity = self._client.call("id_of_number", study.study_id, live.trial.number)
         if identity is None:
             raise StorageInternalError(f"Trial {live.trial.number} is not committed yet.")
-        self._view.let_go(study, live)
+        self._client.release(study, live)
         with self._lock:
             study.waiting.add({identity: live.trial.number})
         return int(identity)
@@ -470,15 +470,15 @@ def _new_trial() -> FrozenTrial:
 def _share() -> None:
     """Note in the parent of a fork that a child may change the trials that run."""
     for storage in list(_storages):
-        storage._view.is_shared = True
+        storage._client.is_shared = True
 
 
 def _become_guests() -> None:
     """Leave the writer to the parent: the child of a fork has its descriptors, but no thread."""
     for storage in list(_storages):
         storage._close.detach()
-        storage._view.become_guest()
-        storage._lock = storage._view.lock
+        storage._client.become_guest()
+        storage._lock = storage._client.lock
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -17,6 +17,7 @@ from optuna_propulate.records.survey import finite
 from optuna_propulate.records.survey import goodness
 from optuna_propulate.records.survey import survey
 from optuna_propulate.visualization.layout import UNIT
+from optuna_propulate.visualization.layout import arrange
 from optuna_propulate.visualization.layout import arrow_curve
 from optuna_propulate.visualization.layout import arrow_outline
 from optuna_propulate.visualization.layout import bezier
@@ -25,7 +26,6 @@ from optuna_propulate.visualization.layout import dots_in_disc
 from optuna_propulate.visualization.layout import label_points
 from optuna_propulate.visualization.layout import polar
 from optuna_propulate.visualization.layout import ring
-from optuna_propulate.visualization.layout import settle
 from optuna_propulate.visualization.trials import plotly_for
 from optuna_propulate.visualization.trials import trials_for
 
@@ -72,7 +72,7 @@ def plot_archipelago(study: Study) -> Figure:
     plotly = plotly_for("plot_archipelago")
     trials = trials_for("plot_archipelago", study)
     islands, travelled = survey(trials, study.direction)
-    places = settle([island.n_active for island in islands])
+    places = arrange([island.n_active for island in islands])
     bests = [None if island.best is None else island.best.value for island in islands]
     scale = plotly.colors.sequential.Blues[1:-1]
     colors = [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.exceptions import StorageInternalError
 
-from optuna_propulate.optimize.throttle import Pace
+from optuna_propulate.optimize.throttle import Throttle
 from optuna_propulate.parallel.launch import communicator
 from optuna_propulate.sampler import PropulateSampler
 from optuna_propulate.visualization import plot_best_values
@@ -65,18 +65,18 @@ class DashboardFigures:
             ) from error
         comm = communicator(comm)
         self._saves = comm is None or comm.rank == 0
-        self._pace = Pace(interval, wait=interval)
+        self._throttle = Throttle(interval, wait=interval)
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
         """Save, if it is time."""
         if self._saves:
-            with self._pace.turn() as is_due:
+            with self._throttle.turn() as is_due:
                 if is_due:
                     _save(study)
 
     def save(self, study: Study) -> None:
         """Save the figures and the note now; a study that they cannot show is left as it is."""
-        with self._pace.turn(now=True):
+        with self._throttle.turn(now=True):
             _save(study)
 
 

@@ -36,7 +36,7 @@ def ring(n_islands: int) -> NDArray[np.float64]:
     return polar(np.ones(n_islands), first - 2 * math.pi * np.arange(n_islands) / n_islands)
 
 
-def settle(n_active: Sequence[int]) -> NDArray[np.float64]:
+def arrange(n_active: Sequence[int]) -> NDArray[np.float64]:
     """Return the discs of the islands: none meets another, areas follow the individuals.
 
     Args:

@@ -17,16 +17,16 @@ from support.strategies import seeds
 
 from optuna_propulate._optuna_compat import contains
 from optuna_propulate.breeders import AvoidDuplicates
+from optuna_propulate.breeders import BreedingContext
 from optuna_propulate.breeders import CovarianceSampling
 from optuna_propulate.breeders import DifferentialMutation
 from optuna_propulate.breeders import InheritMissing
-from optuna_propulate.breeders import Knowledge
 from optuna_propulate.breeders import ParzenSampling
 from optuna_propulate.breeders import default_operator
 from optuna_propulate.breeders.context import Birth
 from optuna_propulate.breeders.differential_evolution import SuccessHistory
 from optuna_propulate.breeders.duplicates import KnownSettings
-from optuna_propulate.breeders.gene_matrix import Frame
+from optuna_propulate.breeders.gene_matrix import GeneMatrix
 from optuna_propulate.breeders.parzen import Mixture
 from optuna_propulate.evolution.genes import Gene
 from optuna_propulate.evolution.individual import Individual
@@ -53,13 +53,13 @@ OPERATORS: list[Operator] = [
 UNIT = FloatDistribution(0.0, 1.0)
 
 
-def told(pool: Sequence[Individual]) -> Knowledge:
-    """Return the knowledge of a worker that has heard of the births of its pool."""
-    knowledge = Knowledge()
+def told(pool: Sequence[Individual]) -> BreedingContext:
+    """Return the context of a worker that has heard of the births of its pool."""
+    context = BreedingContext()
     for individual in pool:
-        knowledge.hear(individual)
-    knowledge.pool = pool
-    return knowledge
+        context.hear(individual)
+    context.pool = pool
+    return context
 
 
 def trial(number: int, loss: float, lineage: Lineage | None = None, **values: Any) -> Individual:
@@ -75,9 +75,9 @@ def trial(number: int, loss: float, lineage: Lineage | None = None, **values: An
 def test_offspring_have_genes_in_range_and_parents_in_the_pool(
     operator: Operator, pool: list[Individual], seed: int
 ) -> None:
-    knowledge, rng = told(pool), np.random.default_rng(seed)
+    context, rng = told(pool), np.random.default_rng(seed)
     for _ in range(3):
-        for child in operator(knowledge, rng):
+        for child in operator(context, rng):
             for gene in child.genes.values():
                 assert contains(gene.distribution, gene.value)
             assert math.isinf(child.loss) or not child.genes
@@ -91,30 +91,30 @@ def test_one_seed_breeds_one_offspring(
 ) -> None:
     first, second = (
         [repr((sorted(child.genes.items()), child.lineage)) for _ in range(3)
-         for child in operator(knowledge, rng)]
-        for knowledge, rng in ((told(pool), np.random.default_rng(seed)) for _ in range(2))
+         for child in operator(context, rng)]
+        for context, rng in ((told(pool), np.random.default_rng(seed)) for _ in range(2))
     )  # fmt: skip
     assert first == second
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_nothing_comes_of_an_empty_pool(operator: Operator) -> None:
-    assert len(operator(Knowledge(), np.random.default_rng(1))) == 0
+    assert len(operator(BreedingContext(), np.random.default_rng(1))) == 0
 
 
 def search(
     operator: Operator, loss: Callable[[np.ndarray], float], n_genes: int, n_trials: int, seed: int
 ) -> float:
     """Return the best loss of a search by one worker with a pool of twenty."""
-    rng, knowledge = np.random.default_rng(seed), Knowledge()
+    rng, context = np.random.default_rng(seed), BreedingContext()
     trials: list[Individual] = []
     for number in range(n_trials):
-        knowledge.pool = sorted(trials, key=lambda one: one.rank_key)[:20]
-        (child,) = operator(knowledge, rng) if number >= 10 else [Individual(genes={})]
+        context.pool = sorted(trials, key=lambda one: one.rank_key)[:20]
+        (child,) = operator(context, rng) if number >= 10 else [Individual(genes={})]
         units = child.units if number >= 10 else rng.random(n_genes)
         genes = {f"x{i}": Gene(float(unit), UNIT) for i, unit in enumerate(units)}
         born = Individual(genes, loss(units), number, lineage=child.lineage)
-        knowledge.hear(born)
+        context.hear(born)
         trials.append(born)
     return min(one.loss for one in trials)
 
@@ -163,12 +163,12 @@ def test_a_success_moves_what_is_drawn_and_a_beaten_target_retires() -> None:
     history = SuccessHistory(1)
     strategy = {"F": 0.9, "CR": 0.1, "target_loss": 2.0, "target_violation": 0.0}
     lineage = Lineage(("DifferentialMutation",), (7,), strategy=strategy)
-    knowledge = Knowledge()
-    knowledge.recall("history", lambda: history)
-    knowledge.hear(trial(8, 2.5, lineage, x=0.1))
+    context = BreedingContext()
+    context.recall("history", lambda: history)
+    context.hear(trial(8, 2.5, lineage, x=0.1))
     assert not history.beaten
     for number in range(9, 20):
-        knowledge.hear(trial(number, 1.0, lineage, x=0.1))
+        context.hear(trial(number, 1.0, lineage, x=0.1))
     assert set(history.beaten) == {7}
     rng = np.random.default_rng(1)
     factors, rates = np.transpose([history.draw(rng) for _ in range(500)])
@@ -178,15 +178,15 @@ def test_a_success_moves_what_is_drawn_and_a_beaten_target_retires() -> None:
 
 def test_children_do_not_crowd_where_trials_are_pending() -> None:
     good = [trial(number, 0.1, x=0.2 if number % 2 else 0.8) for number in range(4)]
-    knowledge = told([*good, *(trial(number, 1.0, x=number / 40) for number in range(4, 40))])
+    context = told([*good, *(trial(number, 1.0, x=number / 40) for number in range(4, 40))])
     operator, rng = ParzenSampling(), np.random.default_rng(1)
 
     def share_below_half() -> float:
-        return float(np.mean([operator(knowledge, rng)[0].genes["x"].value < 0.5
+        return float(np.mean([operator(context, rng)[0].genes["x"].value < 0.5
                               for _ in range(200)]))  # fmt: skip
 
     free = share_below_half()
-    knowledge.pending = [trial(-1, math.inf, x=0.2) for _ in range(20)]
+    context.pending = [trial(-1, math.inf, x=0.2) for _ in range(20)]
     assert share_below_half() < free - 0.2
 
 
@@ -206,29 +206,29 @@ def test_the_last_free_setting_of_a_discrete_space_is_found() -> None:
     three, two = IntDistribution(0, 2), CategoricalDistribution(("a", "b"))
     settings = [(n, c) for n in range(3) for c in "ab"]
     known = [trial(i, float(i), n=(n, three), c=(c, two)) for i, (n, c) in enumerate(settings[:4])]
-    knowledge = told(known)
+    context = told(known)
     n, c = settings[4]
-    knowledge.pending = [trial(-1, math.inf, n=(n, three), c=(c, two))]
+    context.pending = [trial(-1, math.inf, n=(n, three), c=(c, two))]
     operator = AvoidDuplicates(SelectUniform(1), n_tries=200)
     for seed in range(10):
-        (child,) = operator(knowledge, np.random.default_rng(seed))
+        (child,) = operator(context, np.random.default_rng(seed))
         assert (child.genes["n"].value, child.genes["c"].value) == settings[5]
 
 
 def test_a_copy_of_anything_evaluated_is_mutated_in_continuous_spaces_too() -> None:
     heard = [trial(i, float(i), x=i / 20, y=0.5) for i in range(10)]
-    knowledge = told(heard)
+    context = told(heard)
     operator = AvoidDuplicates(SelectUniform(1))
     seen = {(one.genes["x"].value, one.genes["y"].value) for one in heard}
     for seed in range(30):
-        (child,) = operator(knowledge, np.random.default_rng(seed))
+        (child,) = operator(context, np.random.default_rng(seed))
         assert (child.genes["x"].value, child.genes["y"].value) not in seen
 
 
 def test_an_exhausted_space_breeds_duplicates() -> None:
     bit = IntDistribution(0, 1)
-    knowledge = told([trial(i, float(i), n=(i, bit)) for i in range(2)])
-    (child,) = AvoidDuplicates(SelectUniform(1))(knowledge, np.random.default_rng(1))
+    context = told([trial(i, float(i), n=(i, bit)) for i in range(2)])
+    (child,) = AvoidDuplicates(SelectUniform(1))(context, np.random.default_rng(1))
     assert child.genes["n"].value in (0, 1)
 
 
@@ -257,35 +257,35 @@ def test_bad_settings_are_refused(make: Callable[[], Operator], named: str) -> N
 def test_genes_that_only_a_member_of_the_pool_shows_are_bred_from(operator: Operator) -> None:
     kind = CategoricalDistribution(("a", "b"))
     heard = [trial(i, float(i), kind=("a", kind), x=i / 20, z=0.5) for i in range(12)]
-    knowledge = told(heard)
+    context = told(heard)
     for _ in range(3):
-        operator(knowledge, np.random.default_rng(1))
+        operator(context, np.random.default_rng(1))
     unheard = trial(99, -1.0, kind=("b", kind), a=0.5, y=0.25)
-    knowledge.look_at([unheard, *heard], [trial(-1, math.inf, b=0.5)])
+    context.look_at([unheard, *heard], [trial(-1, math.inf, b=0.5)])
     rng = np.random.default_rng(2)
-    children = [child for _ in range(60) for child in operator(knowledge, rng)]
+    children = [child for _ in range(60) for child in operator(context, rng)]
     assert any("y" in child.genes for child in children)
 
 
 def test_a_range_that_has_changed_is_the_one_bred_in() -> None:
     wide = FloatDistribution(0.0, 100.0)
-    knowledge = told([trial(i, abs(i / 20 - 0.5), x=i / 20) for i in range(20)])
-    knowledge.hear(trial(20, 50.0, x=(50.0, wide)))
-    (row,) = knowledge.frame.rows([trial(0, 0.0, x=0.5)])
+    context = told([trial(i, abs(i / 20 - 0.5), x=i / 20) for i in range(20)])
+    context.hear(trial(20, 50.0, x=(50.0, wide)))
+    (row,) = context.matrix.rows([trial(0, 0.0, x=0.5)])
     assert row.tolist() == [0.005]
-    knowledge.look_at([trial(i, 0.1, x=i / 20) for i in range(20)], ())  # of the old range
-    assert knowledge.frame.rows([trial(0, 0.0, x=0.5)]).tolist() == [[0.005]]
+    context.look_at([trial(i, 0.1, x=i / 20) for i in range(20)], ())  # of the old range
+    assert context.matrix.rows([trial(0, 0.0, x=0.5)]).tolist() == [[0.005]]
     operator = DifferentialMutation()
-    children = [operator(knowledge, np.random.default_rng(s))[0] for s in range(60)]
+    children = [operator(context, np.random.default_rng(s))[0] for s in range(60)]
     assert np.median([child.genes["x"].value for child in children]) < 10.0
 
 
 @pytest.mark.parametrize("high", [4, 128])
 def test_every_log_scaled_integer_can_be_drawn(high: int) -> None:
-    frame, space = Frame(), IntDistribution(1, high, log=True)
-    frame.include(trial(0, 0.0, n=(1, space)))
-    places, _ = Mixture(frame, []).sample(20_000, np.random.default_rng(1))
-    assert {frame.genes(row)["n"].value for row in places} == set(range(1, high + 1))
+    matrix, space = GeneMatrix(), IntDistribution(1, high, log=True)
+    matrix.include(trial(0, 0.0, n=(1, space)))
+    places, _ = Mixture(matrix, []).sample(20_000, np.random.default_rng(1))
+    assert {matrix.genes(row)["n"].value for row in places} == set(range(1, high + 1))
 
 
 @pytest.mark.parametrize(
@@ -308,8 +308,8 @@ def test_steps_of_discrete_genes_change_them_at_bounds_too(
 @pytest.mark.filterwarnings("ignore:Choices for a categorical")
 def test_choices_without_a_hash_are_told_apart() -> None:
     layers = CategoricalDistribution([[32], [64, 64]])  # type: ignore[list-item]
-    knowledge = told([trial(0, 1.0, h=([32], layers))])
-    (child,) = AvoidDuplicates(SelectUniform(1), n_tries=50)(knowledge, np.random.default_rng(1))
+    context = told([trial(0, 1.0, h=([32], layers))])
+    (child,) = AvoidDuplicates(SelectUniform(1), n_tries=50)(context, np.random.default_rng(1))
     assert child.genes["h"].value == [64, 64]
 
 
@@ -341,16 +341,16 @@ def test_a_choice_that_is_no_number_is_known_again() -> None:
 
 
 def test_a_memory_that_begins_late_hears_of_the_best_and_the_latest() -> None:
-    knowledge, heard = Knowledge(), []
+    context, heard = BreedingContext(), []
 
     class Listener:
         def hear(self, birth: Birth) -> None:
             heard.append(birth.individual.number)
 
     for number in range(3000):
-        knowledge.hear(trial(number, float(abs(number - 100)), x=0.5))
-        knowledge.look_at([], ())
-    knowledge.recall("late", Listener)
+        context.hear(trial(number, float(abs(number - 100)), x=0.5))
+        context.look_at([], ())
+    context.recall("late", Listener)
     assert heard[-1] == 2999
     assert 100 in heard
     assert len(set(heard)) == len(heard) < 200

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from optuna_propulate.breeders import BreedingContext
 from optuna_propulate.breeders import CreditChoice
-from optuna_propulate.breeders import Knowledge
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.individual import Lineage
 
@@ -28,49 +28,49 @@ def bad(pool: Sequence[Individual], rng: np.random.Generator) -> list[Individual
     return [Individual(genes={}, lineage=Lineage(("bad",)))]
 
 
-def chosen(choice: CreditChoice, knowledge: Knowledge, n: int) -> Counter[str]:
+def chosen(choice: CreditChoice, context: BreedingContext, n: int) -> Counter[str]:
     rng = np.random.default_rng(1)
-    return Counter(choice(knowledge, rng)[0].lineage.operators[0] for _ in range(n))
+    return Counter(choice(context, rng)[0].lineage.operators[0] for _ in range(n))
 
 
-def hear(knowledge: Knowledge, choice: int, *, best: bool) -> None:
+def hear(context: BreedingContext, choice: int, *, best: bool) -> None:
     """Let a birth be the best so far, or worse than the best hundred."""
     number = next(NUMBERS)
     loss = -float(number) if best else 1.0
-    knowledge.hear(Individual({}, loss=loss, number=number, lineage=Lineage(choice=choice)))
+    context.hear(Individual({}, loss=loss, number=number, lineage=Lineage(choice=choice)))
 
 
 def test_what_nobody_has_tried_is_chosen_as_often() -> None:
-    counts = chosen(CreditChoice((good, bad), (0.1, 0.1)), Knowledge(), 4000)
+    counts = chosen(CreditChoice((good, bad), (0.1, 0.1)), BreedingContext(), 4000)
     assert abs(counts["good"] / 4000 - 0.5) < 0.05  # six standard deviations
 
 
 def test_the_better_one_is_chosen_and_the_other_keeps_its_floor() -> None:
-    choice, knowledge = CreditChoice((good, bad), (0.1, 0.1)), Knowledge()
+    choice, context = CreditChoice((good, bad), (0.1, 0.1)), BreedingContext()
     for _ in range(100):
-        hear(knowledge, -1, best=True)
-    assert abs(chosen(choice, knowledge, 4000)["bad"] / 4000 - 0.5) < 0.05  # nobody's credit
+        hear(context, -1, best=True)
+    assert abs(chosen(choice, context, 4000)["bad"] / 4000 - 0.5) < 0.05  # nobody's credit
     for _ in range(400):
-        hear(knowledge, 0, best=True)
-        hear(knowledge, 1, best=False)
-    counts = chosen(choice, knowledge, 4000)
+        hear(context, 0, best=True)
+        hear(context, 1, best=False)
+    counts = chosen(choice, context, 4000)
     assert abs(counts["bad"] / 4000 - 0.1) < 0.03
     for _ in range(400):  # and what was bad may become good
-        hear(knowledge, 0, best=False)
-        hear(knowledge, 1, best=True)
-    assert chosen(choice, knowledge, 4000)["bad"] > 3400
+        hear(context, 0, best=False)
+        hear(context, 1, best=True)
+    assert chosen(choice, context, 4000)["bad"] > 3400
 
 
 def test_offspring_carry_the_choice_and_others_earn_nothing() -> None:
-    choice, knowledge = CreditChoice((good, bad), (0.5, 0.5)), Knowledge()
+    choice, context = CreditChoice((good, bad), (0.5, 0.5)), BreedingContext()
     rng = np.random.default_rng(1)
     for _ in range(50):
-        (child,) = choice(knowledge, rng)
+        (child,) = choice(context, rng)
         assert child.lineage.choice == ["good", "bad"].index(child.lineage.operators[0])
     for _ in range(100):
-        hear(knowledge, -1, best=True)
-        hear(knowledge, 7, best=True)  # an island with more operators sent it
-    assert chosen(choice, knowledge, 400).keys() == {"good", "bad"}
+        hear(context, -1, best=True)
+        hear(context, 7, best=True)  # an island with more operators sent it
+    assert chosen(choice, context, 400).keys() == {"good", "bad"}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
-from optuna_propulate.breeders.gene_matrix import Frame
+from optuna_propulate.breeders.gene_matrix import GeneMatrix
 from optuna_propulate.breeders.normal_distribution import AdaptiveNormal
 from optuna_propulate.breeders.normal_distribution import generation_size
 from optuna_propulate.breeders.parzen import Mixture
@@ -43,11 +43,11 @@ def some(n: int, seed: int, missing: str = "") -> list[Individual]:
 @pytest.mark.parametrize("n", [0, 1, 20])
 @pytest.mark.parametrize("missing", ["", "x", "c"])
 def test_a_mixture_is_a_density_and_draws_follow_it(n: int, missing: str) -> None:
-    frame, individuals = Frame(), some(n, 1, missing)
+    matrix, individuals = GeneMatrix(), some(n, 1, missing)
     for individual in [*some(2, 0), *individuals]:
-        frame.include(individual)
-    mixture, rng = Mixture(frame, individuals), np.random.default_rng(2)
-    uniform, _ = Mixture(frame, []).sample(40_000, rng)
+        matrix.include(individual)
+    mixture, rng = Mixture(matrix, individuals), np.random.default_rng(2)
+    uniform, _ = Mixture(matrix, []).sample(40_000, rng)
     density = np.exp(mixture.log_density(uniform))
     assert abs(density.mean() - 1.0) < 0.06  # of the discrete ones, too: bins are equal
     drawn, sources = mixture.sample(40_000, rng)

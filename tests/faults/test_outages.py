@@ -22,6 +22,7 @@ from support import servers
 import optuna_propulate
 from optuna_propulate import BatchedRDBStorage
 from optuna_propulate.records.attributes import operators_of
+from optuna_propulate.storages.client import rank
 from optuna_propulate.storages.writer.spill import import_trials
 
 
@@ -83,7 +84,7 @@ def test_pruners_log_lines_and_new_parameters_do_without_a_database_that_is_away
     finally:
         server.ensure_postgres_running()
     study.optimize(objective, n_trials=5)
-    assert within(PATIENCE, lambda: not storage._view._outbox.is_away)
+    assert within(PATIENCE, lambda: not storage._client._buffer.is_away)
     storage.close()
     trials = optuna.load_study(study_name="s", storage=server.get_uri()).trials
     server.cleanup()
@@ -109,12 +110,12 @@ def test_a_rank_begins_while_the_database_is_away(
     asked: list[int] = []
     asking = threading.Thread(target=lambda: asked.append(study.ask().number))
     asking.start()
-    assert within(PATIENCE, lambda: first._view._outbox.is_away)
+    assert within(PATIENCE, lambda: first._client._buffer.is_away)
     assert asking.is_alive()
     server.start()
     asking.join(PATIENCE)
     assert asked == [0]
-    assert within(PATIENCE, lambda: not first._view._outbox.is_away)
+    assert within(PATIENCE, lambda: not first._client._buffer.is_away)
     server.stop()
     again.tell(again.ask(), 1.0)  # another has begun: nothing is asked of the database
     server.start()
@@ -126,12 +127,18 @@ def test_a_rank_begins_while_the_database_is_away(
     assert "is tried again" in caplog.text
 
 
-def test_a_sampler_waits_for_what_it_goes_on_from(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_told", [False, True])
+def test_a_sampler_waits_for_what_it_goes_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_told: bool
+) -> None:
+    monkeypatch.setattr(rank, "_DECIDED_WITHIN", 1.0)  # how long it waits for what is not away
     server = servers.PostgreSQL(tmp_path)
 
     class Interrupted(optuna_propulate.PropulateSampler):
         def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
             if trial.number == 20:  # the first one here, before the others are read
+                if is_told:  # so that the writer has nothing to write, and nothing to say
+                    storage.flush()
                 server.stop()
                 restart.start()
             super().before_trial(study, trial)
@@ -190,7 +197,7 @@ def test_a_rank_begins_while_the_database_is_locked(
     asked: list[int] = []
     asking = threading.Thread(target=lambda: asked.append(study.ask().number))
     asking.start()
-    assert within(PATIENCE, lambda: storage._view._outbox.is_away)
+    assert within(PATIENCE, lambda: storage._client._buffer.is_away)
     assert asking.is_alive()
     locked.execute("ROLLBACK")
     asking.join(PATIENCE)
@@ -235,7 +242,7 @@ def test_a_commit_is_waited_for_once_in_an_outage(
     locked.execute("BEGIN IMMEDIATE")
     study.tell(study.ask(), 1.0)
     storage.flush()  # in vain
-    storage._view._outbox._timeout = 1000.0
+    storage._client._buffer._timeout = 1000.0
     telling = threading.Thread(target=lambda: (study.tell(study.ask(), 2.0), storage.flush()))
     telling.start()
     telling.join(PATIENCE)
@@ -257,7 +264,7 @@ def test_whoever_is_in_a_hurry_waits_for_no_commit(
     trial = study.ask()
     telling = threading.Thread(target=lambda: (study.tell(trial, 1.0), storage.flush()))
     telling.start()
-    assert within(PATIENCE, lambda: storage._view._outbox.is_away)
+    assert within(PATIENCE, lambda: storage._client._buffer.is_away)
     assert telling.is_alive()
     storage.hurry()
     telling.join(PATIENCE)
@@ -269,7 +276,7 @@ def test_whoever_is_in_a_hurry_waits_for_no_commit(
 
 
 def kill_writer(storage: BatchedRDBStorage) -> None:
-    process = storage._view._office._process._process  # type: ignore[union-attr]
+    process = storage._client._handle._process._process  # type: ignore[union-attr]
     process.kill()
     process.wait()
 
@@ -281,8 +288,8 @@ def test_a_writer_may_die_as_often_as_it_likes_while_nothing_is_told(tmp_path: P
     storage.flush()
     for _ in range(8):
         kill_writer(storage)
-        assert within(PATIENCE, lambda: storage._view._outbox.link.is_down)
-        assert within(PATIENCE, lambda: not storage._view._outbox.link.is_down)
+        assert within(PATIENCE, lambda: storage._client._buffer.connection.is_down)
+        assert within(PATIENCE, lambda: not storage._client._buffer.connection.is_down)
     study.tell(trial, 1.0)
     storage.close()
     (stored,) = RDBStorage(storage._url).get_all_trials(study._study_id)

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optuna_propulate.islands import Archipelago
-from optuna_propulate.islands import settle_workers
+from optuna_propulate.islands import assign_workers
+from optuna_propulate.islands.archipelago import assign_process
 from optuna_propulate.islands.archipelago import node_sizes
-from optuna_propulate.islands.archipelago import settle_process
 
 
 @given(st.integers(1, 40), st.integers(0, 60))
 def test_every_worker_lives_on_one_island_and_sizes_differ_by_one(n: int, more: int) -> None:
-    archipelago = settle_workers(n, n + more)
+    archipelago = assign_workers(n, n + more)
     homes = [archipelago.island_of(worker) for worker in range(n + more)]
     assert homes == sorted(homes)
     assert set(homes) == set(range(n))
@@ -22,25 +22,25 @@ def test_every_worker_lives_on_one_island_and_sizes_differ_by_one(n: int, more: 
 
 
 def test_sizes_may_be_given() -> None:
-    assert settle_workers([3, 5], 8).sizes == (3, 5)
+    assert assign_workers([3, 5], 8).sizes == (3, 5)
 
 
 @pytest.mark.parametrize("islands", [0, -1, 5, [1, 2], [4, 0], [5, -1]])
 def test_impossible_archipelagos_are_refused(islands: int | list[int]) -> None:
     with pytest.raises(ValueError, match=r"island"):
-        settle_workers(islands, 4)
+        assign_workers(islands, 4)
 
 
 @pytest.mark.parametrize("islands", [True, 1.5, "2", [1.0, 3.0], None])
 def test_islands_are_integers(islands: object) -> None:
     with pytest.raises(TypeError, match="islands"):
-        settle_workers(islands, 4)  # type: ignore[arg-type]
+        assign_workers(islands, 4)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("islands", [[], [0, 4], "node"])
 def test_what_is_no_archipelago_is_refused(islands: object) -> None:
     with pytest.raises((ValueError, TypeError), match="island"):
-        settle_workers(islands, 4)  # type: ignore[arg-type]
+        assign_workers(islands, 4)  # type: ignore[arg-type]
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9))
@@ -55,12 +55,12 @@ def test_nodes_whose_ranks_are_scattered_are_refused() -> None:
 
 
 def test_a_process_without_mpi_says_which_island_it_lives_on() -> None:
-    assert settle_process(1, None, None) == (Archipelago((1,)), 0)
-    assert settle_process([1], None, "7") == (Archipelago((1,)), 0)
-    assert settle_process("node", None, None) == (Archipelago((1,)), 0)
-    assert settle_process(3, 2, None) == (Archipelago((1, 1, 1)), 2)
-    assert settle_process(3, None, "1") == (Archipelago((1, 1, 1)), 1)
-    assert settle_process(3, 0, "1")[1] == 0
+    assert assign_process(1, None, None) == (Archipelago((1,)), 0)
+    assert assign_process([1], None, "7") == (Archipelago((1,)), 0)
+    assert assign_process("node", None, None) == (Archipelago((1,)), 0)
+    assert assign_process(3, 2, None) == (Archipelago((1, 1, 1)), 2)
+    assert assign_process(3, None, "1") == (Archipelago((1, 1, 1)), 1)
+    assert assign_process(3, 0, "1")[1] == 0
 
 
 @pytest.mark.parametrize(
@@ -72,4 +72,4 @@ def test_a_process_without_mpi_cannot_live_on_no_island(
     islands: int, island: int | None, variable: str | None
 ) -> None:
     with pytest.raises(ValueError, match="island"):
-        settle_process(islands, island, variable)
+        assign_process(islands, island, variable)

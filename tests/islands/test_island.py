@@ -61,15 +61,15 @@ def take_in(*views: Island) -> None:
 
 
 def test_who_migrates_is_active_there_and_nowhere_else() -> None:
-    _, (home, mate, abroad) = settlers((2, 1), Migration(1.0))
+    _, (home, peer, abroad) = settlers((2, 1), Migration(1.0))
     number = 0
-    while not (departures := mate.born(one(number, 1.0 + number, mate), RNG)):
+    while not (departures := peer.born(one(number, 1.0 + number, peer), RNG)):
         number += 1  # each of two workers sends after every second evaluation
     assert [(d.island, d.worker) for d in departures] == [(1, 2)]
-    take_in(home, mate, abroad)
-    assert numbers(home) == numbers(mate) == list(range(1, number + 1))[:4]
+    take_in(home, peer, abroad)
+    assert numbers(home) == numbers(peer) == list(range(1, number + 1))[:4]
     assert numbers(abroad) == [0]
-    assert (abroad.tally.arrived, mate.tally.departed) == (1, 1)
+    assert (abroad.tally.arrived, peer.tally.departed) == (1, 1)
 
 
 def test_who_pollinates_stays_and_replaces_the_worst_that_the_receiver_owns() -> None:
@@ -149,7 +149,7 @@ def test_each_worker_uses_its_share_of_the_probability(n_workers: int, policy: A
 
 
 def test_what_cannot_enter_the_pool_is_told_when_the_pool_shrinks() -> None:
-    network, (home, mate, abroad) = settlers((2, 1), Migration(0.0), population_size=2)
+    network, (home, peer, abroad) = settlers((2, 1), Migration(0.0), population_size=2)
     for number in range(4):
         home.born(one(number, float(number), home), RNG)
     messages = network.arrived(1)
@@ -157,24 +157,24 @@ def test_what_cannot_enter_the_pool_is_told_when_the_pool_shrinks() -> None:
     assert [[i.number for i in news.born] for news in messages] == [[0], [1], [2], [3]]
     for news in messages:
         network.send(news, 0, 1)
-    take_in(mate)
-    assert numbers(mate) == [0, 1]
+    take_in(peer)
+    assert numbers(peer) == [0, 1]
     home._migration = Migration(1.0, SelectBest)
-    home._exchange.mates = [1]  # type: ignore[attr-defined]
+    home._exchange.peers = [1]  # type: ignore[attr-defined]
     while not home.born(one(9, 9.0, home), RNG):
         pass
-    take_in(mate, abroad)
+    take_in(peer, abroad)
     assert numbers(abroad) == [0]
-    assert numbers(mate) == numbers(home) == [1, 2]
+    assert numbers(peer) == numbers(home) == [1, 2]
 
 
 def test_the_order_of_messages_does_not_matter() -> None:
-    network, (home, mate) = settlers((2,), Migration(0.0))
+    network, (home, peer) = settlers((2,), Migration(0.0))
     gone, stays = one(0, 1.0, home), one(1, 2.0, home)
     for news in (News(removed=(gone.rank_key,)), News(added=(stays,)), News(added=(gone,))):
         network.send(news, 0, 1)
-        mate.take_in(RNG)
-    assert numbers(mate) == [1]
+        peer.take_in(RNG)
+    assert numbers(peer) == [1]
 
 
 def test_individuals_that_nobody_owns_take_no_more_memory_than_the_pool() -> None:
@@ -219,7 +219,7 @@ class Listener:
 
 
 def listeners(views: list[Island]) -> list[Listener]:
-    return [view._knowledge.recall("listener", Listener) for view in views]
+    return [view._context.recall("listener", Listener) for view in views]
 
 
 def test_mates_hear_of_bad_births_and_how_many_were_better() -> None:

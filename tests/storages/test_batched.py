@@ -56,7 +56,7 @@ def test_a_trial_waits_a_bounded_time_for_a_database_that_does_not_keep_up(
     lock.execute("ROLLBACK")
     study.tell(trial, 2.0)
     deadline = time.monotonic() + 30.0
-    while storage._view._outbox.is_away:
+    while storage._client._buffer.is_away:
         assert time.monotonic() < deadline
         storage.flush()
         time.sleep(0.05)
@@ -215,19 +215,19 @@ def test_what_a_trial_costs_does_not_grow_with_the_trials_that_wait(tmp_path: Pa
     study = optuna.load_study(study_name="s", storage=storage)
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
     n_calls, n_reads = 0, 0
-    call = storage._view._outbox.link.call
+    call = storage._client._buffer.connection.call
 
     def counted(*arguments: Any, **options: Any) -> Any:
         nonlocal n_calls
         n_calls += 1
         return call(*arguments, **options)
 
-    @sa.event.listens_for(storage._view._reader.engine, "before_cursor_execute")
+    @sa.event.listens_for(storage._client._reader.engine, "before_cursor_execute")
     def count(*arguments: Any) -> None:
         nonlocal n_reads
         n_reads += 1
 
-    storage._view._outbox.link.call = counted  # type: ignore[method-assign]
+    storage._client._buffer.connection.call = counted  # type: ignore[method-assign]
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=20)
     assert n_calls <= 2 * 20
     assert n_reads <= 20

@@ -1,4 +1,4 @@
-"""What a process sees of the trials of others: of a plain client, and of a job with its ledger."""
+"""What a process sees of the trials of others: of a plain client, and of a job with its writer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from optuna.trial import create_trial
 
 from optuna_propulate.storages.client.cache import TrialCache
 from optuna_propulate.storages.sql.engine import connect_engine
-from optuna_propulate.storages.sql.write import Writing
+from optuna_propulate.storages.sql.write import BulkWriter
 from optuna_propulate.storages.wire.changes import Change
 from optuna_propulate.storages.wire.times import utc
-from optuna_propulate.storages.writer.study_writer import Ledger
+from optuna_propulate.storages.writer.study_writer import StudyWriter
 
 
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 
 class Others:
-    """A plain client and a job's ledger, and the cache of a process that watches them."""
+    """A plain client and a job's writer, and the cache of a process that watches them."""
 
     def __init__(self, url: str) -> None:
         self.plain = RDBStorage(url)
         self.study_id = self.plain.create_new_study([StudyDirection.MINIMIZE])
         self.writing = connect_engine(url, None, writing=True)
-        with self.writing.begin() as connection:
-            self.ledger = Ledger(connection, self.study_id)
-            self.ledger.mark(Writing(connection))
+        with self.bulk.begin() as connection:
+            self.writer = StudyWriter(connection, self.study_id)
+            self.writer.mark(BulkWriter(connection))
         self.reading = connect_engine(url, None)
         self.left_out: set[int] = set()
         self.cache = TrialCache(
@@ -45,14 +45,14 @@ class Others:
     def run(self, *numbers: int) -> None:
         """Let the job write complete trials with these numbers; each has its number as value."""
         now = utc(datetime.now())
-        with self.writing.begin() as connection:
-            self.ledger.write(
+        with self.bulk.begin() as connection:
+            self.writer.write(
                 connection,
                 [Change(n, None, "COMPLETE", now, now, [], [float(n)]) for n in numbers],
             )
 
     def settle(self, *numbers: int) -> None:
-        self.ledger.numbering.claimed(numbers)
+        self.writer.numbering.claimed(numbers)
         self.run()
 
     def add(self, value: float) -> int:
@@ -79,7 +79,7 @@ def _value(trial: FrozenTrial) -> float | None:
 def others(tmp_path: Path) -> Iterator[Others]:
     others = Others(f"sqlite:///{tmp_path}/study.db")
     yield others
-    others.writing.dispose()
+    others.bulk.dispose()
     others.reading.dispose()
 
 

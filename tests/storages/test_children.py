@@ -168,7 +168,7 @@ def test_a_locked_database_holds_up_nobody_who_has_children(tmp_path: Path) -> N
         other.execute("BEGIN EXCLUSIVE")
         study.tell(study.ask(), 1.0)
         deadline = time.monotonic() + 60
-        while not storage._view.is_away:
+        while not storage._client.is_away:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         begun = time.monotonic()

@@ -214,7 +214,7 @@ def fork():
         os._exit(7)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
-with storage._view._outbox.link._sending, storage._lock:
+with storage._client._buffer.connection._sending, storage._lock:
     thread = threading.Thread(target=fork)
     thread.start()
     thread.join()

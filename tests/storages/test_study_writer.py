@@ -1,4 +1,4 @@
-"""The ledger on a real database, beside a plain client that knows nothing of it."""
+"""The writer on a real database, beside a plain client that knows nothing of it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from optuna.trial import TrialState
 
 from optuna_propulate.storages.batched import BatchedRDBStorage
 from optuna_propulate.storages.sql.engine import connect_engine
-from optuna_propulate.storages.sql.write import Writing
+from optuna_propulate.storages.sql.write import BulkWriter
 from optuna_propulate.storages.wire.changes import Change
 from optuna_propulate.storages.wire.changes import distribution_json
 from optuna_propulate.storages.wire.times import utc
-from optuna_propulate.storages.writer.study_writer import Ledger
+from optuna_propulate.storages.writer.study_writer import StudyWriter
 from optuna_propulate.storages.writer.study_writer import merged
 
 
@@ -33,22 +33,22 @@ UNIT = distribution_json(FloatDistribution(0, 1))
 
 
 class Books:
-    """A study in a database, its ledger, and a plain client of the same study."""
+    """A study in a database, its writer, and a plain client of the same study."""
 
     def __init__(self, url: str) -> None:
         self.plain = RDBStorage(url)
         self.study_id = self.plain.create_new_study([StudyDirection.MINIMIZE], "s")
         self.engine = connect_engine(url, None, writing=True)
         with self.engine.begin() as connection:
-            self.ledger = Ledger(connection, self.study_id)
+            self.writer = StudyWriter(connection, self.study_id)
 
     def write(self, *changes: Change) -> Outcome:
         with self.engine.begin() as connection:
-            assert Writing(connection).lock_study(self.study_id)
-            return self.ledger.write(connection, changes)
+            assert BulkWriter(connection).lock_study(self.study_id)
+            return self.writer.write(connection, changes)
 
     def settle(self, *numbers: int) -> Outcome:
-        self.ledger.numbering.claimed(numbers)
+        self.writer.numbering.claimed(numbers)
         return self.write()
 
     def add(self, state: TrialState = TrialState.COMPLETE) -> int:
@@ -117,9 +117,9 @@ def test_a_trial_that_others_added_floats_until_a_number_is_claimed_for_it(books
     assert books.numbers()[foreign] == 3
     assert books.trial(1).value == 1.0
     assert foreign in outcome.complete
-    assert books.ledger.numbering.n_unclaimed == 1
+    assert books.writer.numbering.n_unclaimed == 1
     books.settle(3)
-    assert books.ledger.numbering.n_unclaimed == 0
+    assert books.writer.numbering.n_unclaimed == 0
     books.write(change(4), change(5))
     assert books.numbers()[foreign] == 3
     assert books.trial(3).value == 0.5
@@ -147,16 +147,16 @@ def test_trials_of_others_are_noticed_when_added_and_when_complete(books: Books)
     books.write(change(0))
     foreign = books.add(TrialState.RUNNING)
     with books.engine.connect() as connection:
-        assert books.ledger.poll(connection)[0]
+        assert books.writer.poll(connection)[0]
     books.settle(1)
     with books.engine.connect() as connection:
-        added, outcome = books.ledger.poll(connection)
+        added, outcome = books.writer.poll(connection)
         assert not added
         assert not outcome.complete
     books.plain.set_trial_state_values(foreign, TrialState.COMPLETE, [0.5])
     with books.engine.connect() as connection:
-        assert books.ledger.poll(connection)[1].complete == {foreign: None}
-        assert books.ledger.poll(connection)[1].complete == {}
+        assert books.writer.poll(connection)[1].complete == {foreign: None}
+        assert books.writer.poll(connection)[1].complete == {}
 
 
 def test_what_has_ended_is_not_changed_any_more(books: Books) -> None:

@@ -48,7 +48,7 @@ def started(url: str, *, beyond: bool = False) -> Iterator[WriterProcess]:
     try:
         yield writer
     finally:
-        writer.let_go()
+        writer.release()
         assert writer.wait(PATIENCE)
 
 
@@ -199,7 +199,7 @@ def test_the_writer_ends_when_its_starter_and_the_last_rank_have_left(url: str) 
     writer = WriterProcess(url, None, 1.0)
     folder = Path(writer.addresses[0]).parent
     with Client(writer.addresses[0]).prove(writer.token) as rank:
-        writer.let_go()
+        writer.release()
         assert rank.ask(LIST) == ANSWER_TO_LIST
         assert not writer.wait(0.5)
         assert rank.ask(LIST) == ANSWER_TO_LIST

@@ -49,7 +49,7 @@ def island_of(worker: int) -> int:
 
 
 def speak(exchange: Exchange, worker: int) -> list[tuple[int, int]]:
-    """Tell the mates and send migrants to the other islands; return who was sent where."""
+    """Tell the peers and send migrants to the other islands; return who was sent where."""
     rng = np.random.default_rng(worker)
     sent = []
     for step in range(N_ROUNDS):
@@ -67,7 +67,7 @@ def speak(exchange: Exchange, worker: int) -> list[tuple[int, int]]:
 
 
 class Listener:
-    """Writes down what arrives, and tells the mates of migrants who have not heard."""
+    """Writes down what arrives, and tells the peers of migrants who have not heard."""
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
@@ -114,12 +114,12 @@ def check(sent: list[list[tuple[int, int]]], reports: list[dict[str, Any]]) -> N
     for worker, report in enumerate(reports):
         assert report["wrong"] == []
         assert report["n_workers"] == SIZES[homes[worker]]
-        mates = [w for w, home in enumerate(homes) if home == homes[worker] and w != worker]
-        told = [10 * mate + step for mate in mates for step in range(N_ROUNDS)]
-        relayed = [number for there in sent for number, owner in there if owner in mates]
+        peers = [w for w, home in enumerate(homes) if home == homes[worker] and w != worker]
+        told = [10 * peer + step for peer in peers for step in range(N_ROUNDS)]
+        relayed = [number for there in sent for number, owner in there if owner in peers]
         assert report["added"] == sorted(told + relayed)
         assert report["removed"] == sorted(
-            10 * mate + step - 1 for mate in mates for step in range(1, N_ROUNDS)
+            10 * peer + step - 1 for peer in peers for step in range(1, N_ROUNDS)
         )
         assert report["arrived"] == sorted(
             number for there in sent for number, owner in there if owner == worker

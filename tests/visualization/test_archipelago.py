@@ -26,13 +26,13 @@ from optuna_propulate.islands import migrations
 from optuna_propulate.records.summary import summarize
 from optuna_propulate.records.survey import goodness
 from optuna_propulate.visualization import plot_archipelago
+from optuna_propulate.visualization.layout import arrange
 from optuna_propulate.visualization.layout import arrow_curve
 from optuna_propulate.visualization.layout import arrow_outline
 from optuna_propulate.visualization.layout import bezier
 from optuna_propulate.visualization.layout import dot_diameters
 from optuna_propulate.visualization.layout import dots_in_disc
 from optuna_propulate.visualization.layout import label_points
-from optuna_propulate.visualization.layout import settle
 
 
 if TYPE_CHECKING:
@@ -352,7 +352,7 @@ def test_plotly_is_not_imported_before_it_is_needed() -> None:
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=60))
 def test_discs_never_meet(n_active: list[int]) -> None:
-    discs = settle(n_active)
+    discs = arrange(n_active)
     for i, disc in enumerate(discs):
         for other in discs[:i]:
             assert np.hypot(*(disc - other)[:2]) > disc[2] + other[2]
@@ -377,7 +377,7 @@ def test_dots_have_one_scale_on_all_islands(islands: list[tuple[int, float]]) ->
 
 @pytest.mark.parametrize("n_islands", [2, 3, 4, 5, 6, 7, 12, 25])
 def test_arrows_cross_no_island_and_not_the_one_that_comes_back(n_islands: int) -> None:
-    discs = settle([1] * n_islands)
+    discs = arrange([1] * n_islands)
     times = np.linspace(0, 1, 30)
     for i in range(n_islands):
         for j in range(i):
@@ -393,7 +393,7 @@ def test_arrows_cross_no_island_and_not_the_one_that_comes_back(n_islands: int) 
 
 
 def test_an_arrow_points_to_its_target() -> None:
-    discs = settle([1, 1])
+    discs = arrange([1, 1])
     curve = arrow_curve(discs[0], discs[1], neighbours=True)
     outline = arrow_outline(curve, width=0.02)
     assert outline[outline[:, 0].argmax()] == pytest.approx(curve[2])
@@ -403,7 +403,7 @@ def test_an_arrow_points_to_its_target() -> None:
 
 @given(st.integers(2, 8), st.floats(0.05, 0.5))
 def test_labels_cover_no_other_label_and_the_most_important_has_one(n: int, size: float) -> None:
-    discs = settle([1] * n)
+    discs = arrange([1] * n)
     curves = [
         arrow_curve(discs[i], discs[j], neighbours=(i - j) % n in (1, n - 1))
         for i in range(n)

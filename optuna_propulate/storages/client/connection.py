@@ -1,4 +1,4 @@
-"""The link between a rank and the writer: calling it, and telling it without waiting."""
+"""The connection between a rank and the writer: calling it, and telling it without waiting."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class UnansweredError(StorageInternalError):
     """The writer has not answered in time."""
 
 
-class Link:
+class WriterConnection:
     """Holds a rank's connection to the writer, and a thread that listens to it.
 
     Args:
@@ -99,7 +99,7 @@ class Link:
         Args:
             method: What to do.
             arguments: Its arguments.
-            timeout: How long to wait, in seconds; ``None`` for the link's own.
+            timeout: How long to wait, in seconds; ``None`` for the connection's own.
 
         Raises:
             KeyError: And whatever else the writer answers with.
@@ -223,7 +223,7 @@ class Link:
             except StorageInternalError as error:
                 self._fail(str(error))
             except Exception as error:  # whatever it is, nobody may wait for this thread for ever
-                self._fail(f"The link to the process that writes has failed: {error!r}")
+                self._fail(f"The connection to the process that writes has failed: {error!r}")
         self._heard(["broken", self._broken])
 
     def _listen(self) -> None:

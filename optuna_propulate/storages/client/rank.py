@@ -26,7 +26,7 @@ from optuna_propulate.storages.client.live import copy_trial
 from optuna_propulate.storages.client.reader import Reader
 from optuna_propulate.storages.client.study import ALIASES
 from optuna_propulate.storages.client.study import StudyView
-from optuna_propulate.storages.client.write_buffer import Outbox
+from optuna_propulate.storages.client.write_buffer import WriteBuffer
 from optuna_propulate.storages.sql.read import read_trials
 from optuna_propulate.storages.sql.read import read_trials_after
 from optuna_propulate.storages.wire.changes import unpack_change
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial
 
-    from optuna_propulate.storages.client.writer_handle import Office
+    from optuna_propulate.storages.client.writer_handle import WriterHandle
     from optuna_propulate.storages.wire.changes import Change
 
     T = TypeVar("T")
@@ -53,14 +53,15 @@ _logger = optuna.logging.get_logger("optuna." + __name__)
 _N_RECENT = 256  # trials of this rank that are committed, and may be asked for once more
 _DECIDED_WITHIN = 2 * EXPIRES_AFTER  # in seconds, whether another job that adds trials is alive
 _READ_PAUSE = 0.5  # in seconds, before a rank tries again to read what its sampler goes on from
+_READ_TIMEOUT = 2.0  # in seconds, to hear whether the writer can read the database
 _SYNC_TIMEOUT = 10.0  # in seconds, to hear what a child process has told
 
 
-class RankView:
+class RankClient:
     """Holds the trials of this rank that are not committed, and its connection to the writer.
 
     Args:
-        office: The writer, and the counters of trial numbers.
+        handle: The writer, and the counters of trial numbers.
         url: The database's URL.
         flush_interval: In seconds.
         refresh_interval: In seconds.
@@ -71,7 +72,7 @@ class RankView:
 
     def __init__(
         self,
-        office: Office,
+        handle: WriterHandle,
         url: str,
         *,
         flush_interval: float,
@@ -83,7 +84,7 @@ class RankView:
         self.lock = threading.RLock()
         self.is_guest = handover is not None
         self.is_shared = False  # whether other processes may change this rank's trials
-        self._office: Office | None = office
+        self._handle: WriterHandle | None = handle
         self._flush_interval, self._refresh_interval = flush_interval, refresh_interval
         self._commit_timeout = commit_timeout
         self._reader = Reader(url, engine_kwargs)
@@ -95,24 +96,24 @@ class RankView:
         self._seen: dict[int, tuple[float, StudyView, FrozenTrial]] = {}
         if handover is not None:
             self._go_on(handover)
-        self._box: Outbox | None = self._opened(office)
+        self._own_buffer: WriteBuffer | None = self._opened(handle)
 
     @property
-    def _outbox(self) -> Outbox:
+    def _buffer(self) -> WriteBuffer:
         """What there is to tell; a forked child opens its own when it needs one."""
-        box = self._box
-        if box is not None:
-            return box
+        buffer = self._own_buffer
+        if buffer is not None:
+            return buffer
         with self.lock:
-            if self._box is None:
-                if self._office is None:
+            if self._own_buffer is None:
+                if self._handle is None:
                     raise StorageInternalError("The storage has been closed.")
-                self._box = self._opened(self._office)
-            return self._box
+                self._own_buffer = self._opened(self._handle)
+            return self._own_buffer
 
-    def _opened(self, office: Office) -> Outbox:
-        return Outbox(
-            office,
+    def _opened(self, handle: WriterHandle) -> WriteBuffer:
+        return WriteBuffer(
+            handle,
             self.lock,
             self._hear,
             self._committed,
@@ -124,11 +125,11 @@ class RankView:
     @property
     def is_away(self) -> bool:
         """Whether the database is known to be away, so that nothing is worth waiting for it."""
-        return self._outbox.is_away or self._reader.is_resting
+        return self._buffer.is_away or self._reader.is_resting
 
     def call(self, method: str, *arguments: Any, timeout: float | None = None) -> Any:
         """Let the writer do something, and wait for its result."""
-        return self._outbox.link.call(method, *arguments, timeout=timeout)
+        return self._buffer.connection.call(method, *arguments, timeout=timeout)
 
     def call_study(self, method: str, *arguments: Any, timeout: float | None = None) -> Any:
         """Let the writer call Optuna's own storage about studies."""
@@ -141,9 +142,9 @@ class RankView:
             StorageInternalError: In a child process, if the writer cannot be told.
         """
         if self.is_guest:
-            self._outbox.deliver()
+            self._buffer.deliver()
         elif at_once:
-            self._outbox.tell()
+            self._buffer.tell()
 
     def commit(self, *, is_patient: bool = True) -> None:
         """Wait until all changes are committed; in vain only with a warning.
@@ -151,24 +152,24 @@ class RankView:
         Args:
             is_patient: Whether to wait once more in an outage in which a ``tell`` has waited.
         """
-        if not self._outbox.commit(is_patient=is_patient) and not self._outbox.is_away:
-            self._outbox.warn(
+        if not self._buffer.commit(is_patient=is_patient) and not self._buffer.is_away:
+            self._buffer.warn(
                 f"Not everything was committed within {self._commit_timeout:g} s; the search "
                 "goes on, and the writer goes on trying."
             )
 
     def hurry(self) -> None:
         """Let nobody wait for a commit from now on."""
-        self._outbox.hurry()
+        self._buffer.hurry()
 
     def wait_for_room(self) -> None:
         """Wait while the database does not keep up."""
-        self._outbox.wait_for_room()
+        self._buffer.wait_for_room()
 
     def note(self, study: StudyView, live: LiveTrial) -> None:
         """Note that a trial has changed."""
         with self.lock:
-            self._outbox.note(study, live)
+            self._buffer.note(study, live)
 
     def study(self, study_id: int) -> StudyView:
         """Return the view of a study; ``KeyError`` if there is none."""
@@ -255,7 +256,7 @@ class RankView:
         if value is None:
             value = ask(None)
         elif time.monotonic() < read_at + self._refresh_interval or (
-            has_begun and self._outbox.is_away
+            has_begun and self._buffer.is_away
         ):
             return value
         else:
@@ -302,23 +303,23 @@ class RankView:
             try:
                 return list(self.call("begin", study_id, None, None, timeout=timeout))
             except UnansweredError:
-                if not self._outbox.is_away or self._outbox.is_hurried:
+                if not self._buffer.is_away or self._buffer.is_hurried:
                     raise
 
     def claim_number(self, study: StudyView) -> int:
         """Return the number of the next trial."""
         assert study.base is not None
-        assert self._office is not None
-        number = study.base + self._office.counters.add(study.counter, 1)
+        assert self._handle is not None
+        number = study.base + self._handle.counters.add(study.counter, 1)
         study.own(number)
         return number
 
     def add(self, study: StudyView, live: LiveTrial) -> None:
         """Add a trial of this rank; the lock is held."""
         self._live[live.trial._trial_id] = (study, live)
-        self._outbox.note(study, live)
+        self._buffer.note(study, live)
 
-    def let_go(self, study: StudyView, live: LiveTrial) -> None:
+    def release(self, study: StudyView, live: LiveTrial) -> None:
         """Forget a trial that the database holds as it is."""
         with self.lock:
             self._live.pop(live.trial._trial_id, None)
@@ -338,9 +339,9 @@ class RankView:
 
         While the database is away, the writer may not answer: they are heard as it comes to it.
         """
-        if self.is_shared and not self._outbox.is_away:
+        if self.is_shared and not self._buffer.is_away:
             try:
-                self._outbox.link.receipt(_SYNC_TIMEOUT)
+                self._buffer.connection.receipt(_SYNC_TIMEOUT)
             except StorageInternalError:
                 return  # the writer waits for its database; it will say so later
 
@@ -371,7 +372,7 @@ class RankView:
         study, packed = self._fetch(trial_id)
         return study, self._adopt(study, trial_id, packed)
 
-    def take_up(self, trial_id: int) -> bool:
+    def claim_waiting(self, trial_id: int) -> bool:
         """Set a waiting trial to running, and take it into memory; return whether it was waiting.
 
         A database that is away lets nobody take up a trial; it goes on waiting.
@@ -382,7 +383,7 @@ class RankView:
             study.waiting.remove(identity)
             self._seen.pop(trial_id, None)
         try:
-            packed = self.call("take_up", identity, utc(datetime.now()))
+            packed = self.call("claim_waiting", identity, utc(datetime.now()))
         except StorageInternalError:
             with self.lock:
                 study.waiting.add({identity: 0})
@@ -471,7 +472,7 @@ class RankView:
         Raises:
             StorageInternalError: If the storage has been closed.
         """
-        if not self._outbox.is_away:
+        if not self._buffer.is_away:
             with suppress(StorageInternalError):
                 self.call("ping")
         with self.lock:
@@ -490,7 +491,7 @@ class RankView:
 
         Raises:
             StorageInternalError: If the database cannot be read, and nobody waits for it: also
-                where it could be written for ``commit_timeout``, and for 30 s at least.
+                where the writer could read it for ``commit_timeout``, and for 30 s at least.
         """
         patience = max(self._commit_timeout, _DECIDED_WITHIN)
         known_away_at = time.monotonic()
@@ -499,13 +500,21 @@ class RankView:
                 return self._read_all(study)
             except StorageInternalError as error:
                 now = time.monotonic()
-                if self._outbox.is_away and self._outbox.link.broken is None:
+                if self._is_away_for_writer(study):
                     known_away_at = now
-                is_patient = study.has_begun and not self._outbox.is_hurried
+                is_patient = study.has_begun and not self._buffer.is_hurried
                 if not is_patient or now > known_away_at + patience:
                     raise
-                self._outbox.warn(f"{error}; the first trial waits for it.")
+                self._buffer.warn(f"{error}; the first trial waits for it.")
             time.sleep(_READ_PAUSE)
+
+    def _is_away_for_writer(self, study: StudyView) -> bool:
+        """Ask whether the writer cannot read the database either; it may have nothing to write."""
+        try:
+            self.call("count", study.study_id, timeout=_READ_TIMEOUT)
+        except StorageInternalError:  # also where it is too busy with the database to answer
+            return self._buffer.connection.broken is None
+        return False
 
     def _read_all(self, study: StudyView) -> list[FrozenTrial]:
         trials = []
@@ -522,36 +531,36 @@ class RankView:
             The file that holds what neither the database nor the writer has; ``None`` if there
             is nothing of the kind.
         """
-        assert self._office is not None
-        if self._outbox.commit() or self._outbox.has_received_all():
+        assert self._handle is not None
+        if self._buffer.commit() or self._buffer.has_received_all():
             return None
         told: dict[str, list[Change]] = {}
-        for _, _, study_id, _, _, distributions, packed in self._outbox.uncommitted():
+        for _, _, study_id, _, _, distributions, packed in self._buffer.uncommitted():
             changes = [unpack_change(one, distributions) for one in packed]
             told.setdefault(self._studies[study_id].name, []).extend(changes)
         if not told:
             return None
         try:
-            return _spilled(self._office.spill_folder, self._office.job, told)
+            return _spilled(self._handle.spill_folder, self._handle.job, told)
         except OSError:  # e.g. a folder of another machine
-            return _spilled(Path(tempfile.gettempdir()), self._office.job, told)
+            return _spilled(Path(tempfile.gettempdir()), self._handle.job, told)
 
     def close(self) -> None:
         """Commit what is left, and leave the writer."""
-        if self._box is not None and self._box.link.broken is None:
+        if self._own_buffer is not None and self._own_buffer.connection.broken is None:
             if not self.is_guest:
                 self._leave()
-            self._box.link.close()
+            self._own_buffer.connection.close()
         self._reader.close()
-        self._office = None
+        self._handle = None
 
     def handover(self) -> Handover | None:
         """Return what a copy in another process needs to go on with the trials of this one.
 
         ``None`` once the storage has been closed.
         """
-        office = self._office
-        if office is None:
+        handle = self._handle
+        if handle is None:
             return None
         self.is_shared = True
         with self.lock:
@@ -565,7 +574,7 @@ class RankView:
                 if live.identity is None and not live.trial.state.is_finished()
             ]
         return Handover(
-            office.address, office.token, office.job, office.spill_folder,
+            handle.address, handle.token, handle.job, handle.spill_folder,
             tuple(studies), tuple(trials),
         )  # fmt: skip
 
@@ -576,11 +585,11 @@ class RankView:
         """
         self.lock = threading.RLock()  # a thread that this process has not may hold the other
         self.is_guest, self.is_shared = True, False
-        if self._box is not None:
-            self._box.forget(self.lock)
-            self._box = None
-        if self._office is not None:
-            self._office.forget()
+        if self._own_buffer is not None:
+            self._own_buffer.forget(self.lock)
+            self._own_buffer = None
+        if self._handle is not None:
+            self._handle.forget()
         self._reader.forget()
         for _, live in self._live.values():
             live.forget_changes()
@@ -694,10 +703,10 @@ class RankView:
                 study.note_if_best(unpack_trial(rest[0]))
             elif kind == "told":
                 self._hear_child(study, *rest)
-        if kind == "claim" and study.base is not None and self._office is not None:
-            first = self._office.counters.add(study.counter, rest[0])
+        if kind == "claim" and study.base is not None and self._handle is not None:
+            first = self._handle.counters.add(study.counter, rest[0])
             numbers = [study.base + first + n for n in range(rest[0])]
-            self._outbox.link.answer(["numbers", study_id, numbers])
+            self._buffer.connection.answer(["numbers", study_id, numbers])
 
     def _hear_child(
         self, study: StudyView, distributions: list[str], changes: list[list[Any]]
@@ -708,7 +717,7 @@ class RankView:
             _, live = self._live.get(study.alias(change.number), (None, None))
             if live is not None and not live.trial.state.is_finished():
                 live.hear(change)
-                self._outbox.note(study, live)
+                self._buffer.note(study, live)
 
 
 def _spilled(folder: Path, job: str, told: Mapping[str, list[Change]]) -> Path:

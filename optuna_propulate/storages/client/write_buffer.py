@@ -1,4 +1,4 @@
-"""The outbox: what a rank has changed and the writer has not committed."""
+"""The buffer: what a rank has changed and the writer has not committed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import StorageInternalError
 
-from optuna_propulate.storages.client.connection import Link
+from optuna_propulate.storages.client.connection import WriterConnection
 from optuna_propulate.storages.wire.frames import content_of
 
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from optuna_propulate.storages.client.live import LiveTrial
     from optuna_propulate.storages.client.study import StudyView
-    from optuna_propulate.storages.client.writer_handle import Office
+    from optuna_propulate.storages.client.writer_handle import WriterHandle
 
 _logger = optuna.logging.get_logger("optuna." + __name__)
 
@@ -34,11 +34,11 @@ _MESSAGE_BYTES = 32 << 20  # about as much goes into one message, and never less
 _RECEIPT_TIMEOUT = 15.0  # in seconds: longer than the writer waits for a database that is locked
 
 
-class Outbox:
+class WriteBuffer:
     """Holds the trials with untold changes, and what is told and not committed.
 
     Args:
-        office: The writer.
+        handle: The writer.
         lock: Guards the trials, too.
         heard: Called by a thread with what the writer says to all ranks.
         committed: Called by a thread with a study and trials of it that have ended and are
@@ -50,7 +50,7 @@ class Outbox:
 
     def __init__(
         self,
-        office: Office,
+        handle: WriterHandle,
         lock: threading.RLock,
         heard: Callable[[list[Any]], None],
         committed: Callable[[StudyView, list[LiveTrial]], None],
@@ -71,12 +71,12 @@ class Outbox:
         self._is_late = False  # whether a commit was waited for in vain, and none has come since
         self._is_given_up = False  # likewise, by somebody patient
         self.is_hurried = False  # whether nobody is to wait for the database any more
-        self.link = Link(
-            office.address,
-            office.token,
+        self.connection = WriterConnection(
+            handle.address,
+            handle.token,
             self._hear,
             self.tell,
-            partial(_revive, weakref.ref(office)),
+            partial(_revive, weakref.ref(handle)),
             self._unanswered,
             flush_interval,
             timeout,
@@ -86,7 +86,7 @@ class Outbox:
     @property
     def is_away(self) -> bool:
         """Whether the database, or the writer, is known to be away just now."""
-        return self._is_away or self.link.is_down
+        return self._is_away or self.connection.is_down
 
     def note(self, study: StudyView, trial: LiveTrial) -> None:
         """Note that a trial has changed; the lock is held."""
@@ -95,13 +95,13 @@ class Outbox:
             untold = self._untold[study] = {}
         untold[trial] = None
         if len(untold) == _TOLD_AT_ONCE or trial.size > _MESSAGE_BYTES:
-            self.link.wake()
+            self.connection.wake()
 
     def tell(self) -> None:
         """Tell the writer all changes, without waiting for it."""
         for study in list(self._untold):
-            while study in self._untold and not self.link.is_down:
-                self.link.tell(partial(self._take, study), self._keep)
+            while study in self._untold and not self.connection.is_down:
+                self.connection.tell(partial(self._take, study), self._keep)
 
     def deliver(self) -> None:
         """Tell the writer all changes, and wait until they are in its memory.
@@ -118,7 +118,7 @@ class Outbox:
                     raise StorageInternalError("The process that writes to the database is gone.")
                 if self._untold:
                     self._progress.wait(0.05)
-        self.link.receipt()
+        self.connection.receipt()
 
     def commit(self, *, is_patient: bool = True) -> bool:
         """Tell the writer all changes, and wait until they are committed.
@@ -192,10 +192,10 @@ class Outbox:
 
     def has_received_all(self) -> bool:
         """Tell whether the writer has in its memory all that was told, and nothing is untold."""
-        if self.link.is_down or self._untold:
+        if self.connection.is_down or self._untold:
             return False
         try:
-            self.link.receipt(min(self._timeout, _RECEIPT_TIMEOUT))
+            self.connection.receipt(min(self._timeout, _RECEIPT_TIMEOUT))
         except StorageInternalError:
             return False
         return True
@@ -216,7 +216,7 @@ class Outbox:
     def forget(self, lock: threading.RLock) -> None:
         """Let go of the connection in a forked child; what the parent has to tell is its own."""
         self._progress = threading.Condition(lock)
-        self.link.forget()
+        self.connection.forget()
 
     def _is_in_vain(self, deadline: float, is_patient: bool) -> bool:
         """Tell whether a commit is not waited for any more; the lock is held."""
@@ -228,8 +228,8 @@ class Outbox:
         return True
 
     def _check(self) -> None:
-        if self.link.broken is not None:
-            raise StorageInternalError(self.link.broken)
+        if self.connection.broken is not None:
+            raise StorageInternalError(self.connection.broken)
 
     def _take(self, study: StudyView, sequence: int) -> list[Any] | None:
         """Return a message's content; called by the link when it is this message's turn."""
@@ -298,8 +298,8 @@ class Outbox:
             self._heard(message)
 
 
-def _revive(office: weakref.ref[Office]) -> None:
-    """Revive the writer; the office belongs to the storages, and ends with the last of them."""
-    there = office()
+def _revive(handle: weakref.ref[WriterHandle]) -> None:
+    """Revive the writer; the handle belongs to the storages, and ends with the last of them."""
+    there = handle()
     if there is not None:
         there.revive()

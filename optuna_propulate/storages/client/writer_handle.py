@@ -1,4 +1,4 @@
-"""The office: the writer that the ranks of a job share, and the counters of trial numbers."""
+"""The writer that the ranks of a job share, as each of them holds it, and its counters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from optuna_propulate.parallel.counters import LocalCounters
 from optuna_propulate.parallel.counters import SharedCounters
 from optuna_propulate.parallel.launch import comm_timeout
 from optuna_propulate.parallel.nodes import nodes_of
-from optuna_propulate.parallel.team import Job
+from optuna_propulate.parallel.team import Team
 from optuna_propulate.storages.client.connection import can_connect
 from optuna_propulate.storages.client.writer_process import WriterProcess
 from optuna_propulate.storages.sql.open import parse_url
@@ -34,7 +34,7 @@ N_COUNTERS = 64
 """How many studies one job can write through one storage."""
 
 
-class Office:
+class WriterHandle:
     """Holds the writer's address, the process if this one started it, and the counters.
 
     Args:
@@ -66,7 +66,7 @@ class Office:
     def forget(self) -> None:
         """Let go of the writer in a forked child; it does not wait for the child to end."""
         if self._process is not None:
-            self._process.let_go()
+            self._process.release()
 
     def revive(self) -> None:
         """Start the writer again if this process started it and it has ended."""
@@ -75,17 +75,17 @@ class Office:
                 self._process.revive()
 
 
-_offices: weakref.WeakValueDictionary[str, Office] = weakref.WeakValueDictionary()
+_handles: weakref.WeakValueDictionary[str, WriterHandle] = weakref.WeakValueDictionary()
 
 
-def open_office(
+def open_writer(
     url: str,
     engine_kwargs: Mapping[str, Any],
     refresh_interval: float,
     commit_timeout: float,
     retry: int,
     comm: MPI.Intracomm | None,
-) -> Office:
+) -> WriterHandle:
     """Start a writer, or find the one that is there; collective if there is a communicator.
 
     Args:
@@ -108,33 +108,33 @@ def open_office(
         )
     options = refresh_interval, commit_timeout, retry
     if comm is not None and comm.size > 1:
-        return _shared_office(url, engine_kwargs, *options, Job(comm, comm_timeout()))
+        return _shared_writer(url, engine_kwargs, *options, Team(comm, comm_timeout()))
     key = json.dumps([os.getpid(), url, dict(engine_kwargs), *options])
-    office = _offices.get(key)
-    if office is None:
+    handle = _handles.get(key)
+    if handle is None:
         process = WriterProcess(url, engine_kwargs, *options)
-        office = Office(
+        handle = WriterHandle(
             process.addresses[0], process.token, LocalCounters(), process,
             process.job, process.spill_folder,
         )  # fmt: skip
-        _offices[key] = office
-    return office
+        _handles[key] = handle
+    return handle
 
 
-def _shared_office(
+def _shared_writer(
     url: str,
     engine_kwargs: Mapping[str, Any],
     refresh_interval: float,
     commit_timeout: float,
     retry: int,
-    job: Job,
-) -> Office:
-    job.agree(refresh_interval=refresh_interval, commit_timeout=commit_timeout, retry=retry)
+    team: Team,
+) -> WriterHandle:
+    team.agree(refresh_interval=refresh_interval, commit_timeout=commit_timeout, retry=retry)
     try:
-        job.agree(url=_digest(url))
+        team.agree(url=_digest(url))
     except ValueError:
         raise ValueError("The storage's URL must be the same on every MPI rank.") from None
-    nodes = nodes_of(job.comm, comm_timeout())
+    nodes = nodes_of(team.comm, comm_timeout())
     beyond = len(set(nodes)) > 1
     started: list[WriterProcess] = []
 
@@ -144,17 +144,17 @@ def _shared_office(
         started.append(process)
         return process.addresses, process.token, process.job, process.spill_folder
 
-    addresses, token, name, spill_folder = job.from_root(start)
-    counters = SharedCounters(job.comm, N_COUNTERS)
+    addresses, token, name, spill_folder = team.from_root(start)
+    counters = SharedCounters(team.comm, N_COUNTERS)
     counters.free_at_exit()
-    address = addresses[0 if nodes[job.rank] == nodes[0] else -1]
+    address = addresses[0 if nodes[team.rank] == nodes[0] else -1]
     process = started[0] if started else None
-    return Office(address, token, counters, process, name, spill_folder)
+    return WriterHandle(address, token, counters, process, name, spill_folder)
 
 
-def visited_office(handover: Handover) -> Office | None:
+def visited_writer(handover: Handover) -> WriterHandle | None:
     """Return the writer of the rank that this process is a copy of; ``None`` if it has ended."""
-    office = Office(
+    handle = WriterHandle(
         handover.address,
         handover.token,
         LocalCounters(),
@@ -162,7 +162,7 @@ def visited_office(handover: Handover) -> Office | None:
         handover.job,
         handover.spill_folder,
     )
-    return office if can_connect(office.address, office.token) else None
+    return handle if can_connect(handle.address, handle.token) else None
 
 
 def _digest(url: str) -> int:
@@ -174,4 +174,4 @@ def _dismiss(process: WriterProcess, pid: int) -> None:
     """Let the writer end, once it has written what it was told."""
     if os.getpid() != pid:
         return  # the child of a fork
-    process.let_go()
+    process.release()

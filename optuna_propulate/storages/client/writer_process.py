@@ -135,7 +135,7 @@ class WriterProcess:
         self._settings["file"] = said["file"]
         return list(said["addresses"])
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Tell the writer that it may end once every rank has left it."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
 MARK = "propulate:writer"
-"""The study's system attribute that says up to where its rows are known; see ``Ledger``."""
+"""The study's system attribute that says up to where its rows are known; see ``StudyWriter``."""
 
 OWNER = "propulate:owner"
 """The system attribute of a trial that is not one job's alone: the job that runs it, or none."""
@@ -42,7 +42,7 @@ def table(model: str) -> Table:
     return cast("Table", getattr(rdb_models(), model).__table__)
 
 
-class Writing:
+class BulkWriter:
     """Writes into Optuna's tables over one connection, within the transaction that it is in.
 
     Rows go to the driver as they are, past SQLAlchemy's processing of each value: enumerations as
@@ -126,7 +126,7 @@ class Writing:
         for some in slices(identities):
             self._connection.execute(trials.delete().where(trials.c.trial_id.in_(some)))
 
-    def take_up(self, identity: int, start: str) -> bool:
+    def claim_waiting(self, identity: int, start: str) -> bool:
         """Set a waiting trial to running; return whether it was waiting."""
         trials = table("TrialModel")
         statement = (

@@ -1,4 +1,4 @@
-"""The database as the writer sees it: Optuna's own storage for studies, ledgers for trials."""
+"""The database as the writer sees it: Optuna's storage for studies, a writer for each study."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from optuna_propulate.storages.sql.engine import connect_engine
 from optuna_propulate.storages.sql.open import open_rdb
 from optuna_propulate.storages.sql.sqlite_file import watch_file
 from optuna_propulate.storages.sql.write import MARK
-from optuna_propulate.storages.sql.write import Writing
+from optuna_propulate.storages.sql.write import BulkWriter
 from optuna_propulate.storages.wire.changes import pack_trial
 from optuna_propulate.storages.wire.changes import unpack_trial
 from optuna_propulate.storages.writer.study_lock import BEAT_EVERY
 from optuna_propulate.storages.writer.study_lock import Contender
-from optuna_propulate.storages.writer.study_lock import TakenError
+from optuna_propulate.storages.writer.study_lock import StudyLockedError
 from optuna_propulate.storages.writer.study_lock import UndecidedError
-from optuna_propulate.storages.writer.study_writer import Ledger
+from optuna_propulate.storages.writer.study_writer import StudyWriter
 from optuna_propulate.storages.writer.study_writer import merged
 from optuna_propulate.storages.writer.study_writer import write_about
 from optuna_propulate.storages.writer.unfit import DeletedError
@@ -68,7 +68,7 @@ class RefusedError(Exception):
 
 
 class Database:
-    """Holds the connections to a database, and a ledger for each study being written.
+    """Holds the connections to a database, and a writer for each study being written.
 
     Args:
         url: An SQLAlchemy URL.
@@ -109,7 +109,7 @@ class Database:
         self.file = watch_file(self._engine, file)
         if self._rdb is not None:
             watch_file(self._rdb.engine, self.file)
-        self._ledgers: dict[int, Ledger] = {}
+        self._study_writers: dict[int, StudyWriter] = {}
         self._contenders: dict[int, Contender] = {}
         self._lost: set[int] = set()
         self._judges: dict[int, Judge] = {}
@@ -128,7 +128,7 @@ class Database:
             "count": self._count,
             "leave": self._leave,
             "ping": self._ping,
-            "take_up": self._take_up,
+            "claim_waiting": self._claim_waiting,
             "read": self._read,
             "read_number": self._read_number,
             "waiting": self._waiting,
@@ -151,11 +151,11 @@ class Database:
 
     def close(self) -> None:
         """Let other jobs add trials to the studies, and close all connections."""
-        for study_id, ledger in self._ledgers.items():
-            with suppress(SQLAlchemyError, TakenError), self._engine.begin() as connection:
+        for study_id, study_writer in self._study_writers.items():
+            with suppress(SQLAlchemyError, StudyLockedError), self._engine.begin() as connection:
                 self._lock(connection, study_id)
-                if not ledger.is_stale:
-                    ledger.mark(Writing(connection), released=True)
+                if not study_writer.is_stale:
+                    study_writer.mark(BulkWriter(connection), released=True)
         if self._rdb is not None:
             self._rdb.remove_session()
             self._rdb.engine.dispose()
@@ -200,11 +200,11 @@ class Database:
 
         Raises:
             SQLAlchemyError: If the database cannot be reached.
-            TakenError: If another job adds trials to the study.
+            StudyLockedError: If another job adds trials to the study.
         """
         try:
-            if base is not None or study_id in self._ledgers:
-                self._open_ledger(study_id, base, place)
+            if base is not None or study_id in self._study_writers:
+                self._open_study_writer(study_id, base, place)
             judge = self._judge(study_id)
             fit, unfit = [], []
             for key, change in merged(changes).items():
@@ -220,14 +220,14 @@ class Database:
             )
             return news + self._refuse(study_id, unfit + more), unfit + more
         except (KeyError, DeletedError):
-            self._ledgers.pop(study_id, None)
+            self._study_writers.pop(study_id, None)
             return [["refused", study_id, None, "it has been deleted"]], []
 
     def claimed(self, study_id: int, numbers: list[int]) -> None:
         """Note numbers that a rank claimed for trials which others added."""
         self._asked[study_id] = max(0, self._asked.get(study_id, 0) - len(numbers))
-        if study_id in self._ledgers:
-            self._ledgers[study_id].numbering.claimed(numbers)
+        if study_id in self._study_writers:
+            self._study_writers[study_id].numbering.claimed(numbers)
 
     def name_of(self, study_id: int) -> str:
         """Return the name of a study that was written to; asks no database."""
@@ -240,10 +240,10 @@ class Database:
     def poll(self) -> News:
         """Look for what others have added or finished; return what all ranks should know."""
         news: News = []
-        for study_id, ledger in list(self._ledgers.items()):
+        for study_id, study_writer in list(self._study_writers.items()):
             with self._studies.engine.connect() as connection:
-                added, outcome = ledger.poll(connection)
-            if added or ledger.numbering.claims:
+                added, outcome = study_writer.poll(connection)
+            if added or study_writer.numbering.claims:
                 news += self._write_some(study_id, [])
             news += self._news(study_id, outcome)
         return news
@@ -266,7 +266,7 @@ class Database:
 
     def _write_some(self, study_id: int, changes: Sequence[Change]) -> News:
         """Write changes in one transaction; return what all ranks should know."""
-        if study_id in self._ledgers:
+        if study_id in self._study_writers:
             return self._news(study_id, self._transact(study_id, changes))
         with self._engine.begin() as connection:
             self._lock(connection, study_id, is_added_to=False)
@@ -278,7 +278,7 @@ class Database:
         try:
             with self._engine.begin() as connection:
                 self._lock(connection, study_id, is_added_to=False)
-                Writing(connection).probe(study_id)
+                BulkWriter(connection).probe(study_id)
         except (SQLAlchemyError, DeletedError):
             return False
         return True
@@ -297,62 +297,66 @@ class Database:
 
     def _amend(self, connection: Connection, study_id: int, changes: Sequence[Change]) -> None:
         """Write about trials that have rows, though this job adds none to the study."""
-        writing = Writing(connection)
+        bulk = BulkWriter(connection)
         numbers = [change.number for change in changes if change.identity is None]
         ids = reading.ids_of_numbers(connection, study_id, numbers)
         there = [(change.identity or ids.get(change.number), change) for change in changes]
         known = [(identity, change) for identity, change in there if identity is not None]
-        writing.update_trials([(c.state, c.start, c.complete, i) for i, c in known])
-        write_about(writing, known, is_new=False)
+        bulk.update_trials([(c.state, c.start, c.complete, i) for i, c in known])
+        write_about(bulk, known, is_new=False)
 
     def _lock(self, connection: Connection, study_id: int, *, is_added_to: bool = True) -> None:
         """Lock a study, and check that this job may add trials to it.
 
         Raises:
             DeletedError: If there is no such study.
-            TakenError: If another job has taken it over.
+            StudyLockedError: If another job has taken it over.
         """
-        if not Writing(connection).lock_study(study_id):
+        if not BulkWriter(connection).lock_study(study_id):
             raise DeletedError
         if not is_added_to:
             return
         mark = reading.read_mark(connection, study_id)
         if study_id in self._lost or mark is None or mark.get("job") != self._job:
             self._lost.add(study_id)  # for good: its numbers are another job's
-            raise TakenError(
+            raise StudyLockedError(
                 "Another job has taken over this study, as this one did not write for a while."
             )
 
     def _transact(self, study_id: int, changes: Sequence[Change]) -> Outcome:
-        ledger = self._ledgers[study_id]
-        claims, is_written = ledger.numbering.claims, False
+        study_writer = self._study_writers[study_id]
+        claims, is_written = study_writer.numbering.claims, False
         try:
             with self._engine.begin() as connection:
                 self._lock(connection, study_id)
-                if ledger.is_stale:
-                    ledger = Ledger(
-                        connection, study_id, ledger.base, job=self._job, place=ledger.place
+                if study_writer.is_stale:
+                    study_writer = StudyWriter(
+                        connection,
+                        study_id,
+                        study_writer.base,
+                        job=self._job,
+                        place=study_writer.place,
                     )
-                    ledger.numbering.claimed(claims)
-                outcome = ledger.write(connection, changes)
+                    study_writer.numbering.claimed(claims)
+                outcome = study_writer.write(connection, changes)
                 is_written = True
         except BaseException:
-            ledger = self._ledgers[study_id]
-            ledger.is_stale = True  # was it committed? A new one will see
+            study_writer = self._study_writers[study_id]
+            study_writer.is_stale = True  # was it committed? A new one will see
             if not is_written:  # if it was committed, the numbers are given
-                ledger.numbering.claimed(claims)
+                study_writer.numbering.claimed(claims)
             raise
-        self._ledgers[study_id] = ledger
+        self._study_writers[study_id] = study_writer
         self._beat_at[study_id] = time.monotonic()
         return outcome
 
     def _news(self, study_id: int, outcome: Outcome) -> News:
         news: News = []
-        ledger = self._ledgers[study_id]
+        study_writer = self._study_writers[study_id]
         if outcome.waiting:
-            ledger.waiting.update(outcome.waiting)
+            study_writer.waiting.update(outcome.waiting)
             news.append(["waiting", study_id, list(outcome.waiting.items())])
-        n_unclaimed = ledger.numbering.n_unclaimed
+        n_unclaimed = study_writer.numbering.n_unclaimed
         if n_unclaimed > self._asked.get(study_id, 0):
             news.append(["claim", study_id, n_unclaimed - self._asked.get(study_id, 0)])
             self._asked[study_id] = n_unclaimed
@@ -409,14 +413,16 @@ class Database:
             place: The counter, likewise.
         """
         try:
-            ledger = self._open_ledger(study_id, base, place)
+            study_writer = self._open_study_writer(study_id, base, place)
         except _UNWRITABLE as error:
             self._raise_if_away(error)
-            ledger = self._open_ledger(study_id, base, place)  # it has just come back, perhaps
+            study_writer = self._open_study_writer(
+                study_id, base, place
+            )  # it has just come back, perhaps
         _, best = self._best.get(study_id, (0.0, None))
-        waiting = list(ledger.waiting.items())
+        waiting = list(study_writer.waiting.items())
         name, attributes = self._names[study_id], self._attributes[study_id]
-        return [ledger.base, self._places[study_id], waiting, best, name, attributes], []
+        return [study_writer.base, self._places[study_id], waiting, best, name, attributes], []
 
     def _raise_if_away(self, error: Exception) -> None:
         """Raise ``UndecidedError`` if the database cannot be reached, or is locked, just now."""
@@ -426,16 +432,18 @@ class Database:
         except _UNWRITABLE as failure:
             raise UndecidedError(reason_of(failure)) from error
 
-    def _open_ledger(self, study_id: int, base: int | None, place: int | None) -> Ledger:
-        """Return the ledger of a study; this job is the one that adds trials to it from now on.
+    def _open_study_writer(
+        self, study_id: int, base: int | None, place: int | None
+    ) -> StudyWriter:
+        """Return the writer of a study; this job is the one that adds trials to it from now on.
 
         Raises:
             KeyError: If there is no such study.
-            TakenError: If another job adds trials to it.
+            StudyLockedError: If another job adds trials to it.
             UndecidedError: If that is not known yet.
         """
-        if study_id in self._ledgers:
-            return self._ledgers[study_id]
+        if study_id in self._study_writers:
+            return self._study_writers[study_id]
         directions = self._studies.get_study_directions(study_id)
         attributes = self._studies.get_study_system_attrs(study_id)
         self._judge(study_id)
@@ -445,8 +453,8 @@ class Database:
             else:
                 self._lock(connection, study_id)
             place = self._n_begun if place is None else place
-            ledger = Ledger(connection, study_id, base, self._retry, self._job, place)
-            ledger.mark(Writing(connection))
+            study_writer = StudyWriter(connection, study_id, base, self._retry, self._job, place)
+            study_writer.mark(BulkWriter(connection))
         self._beat_at[study_id] = time.monotonic()
         self._best.pop(study_id, None)
         if len(directions) == 1:
@@ -455,8 +463,8 @@ class Database:
         self._attributes[study_id] = _without_mark(attributes)
         self._places[study_id] = place
         self._n_begun = max(self._n_begun, place + 1)
-        self._ledgers[study_id] = ledger
-        return ledger
+        self._study_writers[study_id] = study_writer
+        return study_writer
 
     def _take_over(self, connection: Connection, study_id: int) -> tuple[int | None, int | None]:
         """Lock a study to which this job adds trials from now on.
@@ -465,7 +473,7 @@ class Database:
             Number and counter of the first trial, if another writer of this job was there before.
 
         Raises:
-            TakenError: If another job adds trials to it.
+            StudyLockedError: If another job adds trials to it.
             UndecidedError: If that is not known yet.
         """
         contender = self._contenders.pop(study_id, None) or Contender()
@@ -513,31 +521,31 @@ class Database:
 
     def _leave(self, study_id: int, numbers: list[int]) -> tuple[Any, News]:
         """Let trials of this job run on when it ends, as another process will tell them."""
-        ledger = self._ledgers[study_id]
+        study_writer = self._study_writers[study_id]
         with self._engine.begin() as connection:
             self._lock(connection, study_id)
             ids = reading.ids_of_numbers(connection, study_id, numbers)
-            Writing(connection).own(list(ids.values()), None)
-        ledger.given_up(ids.values())
+            BulkWriter(connection).own(list(ids.values()), None)
+        study_writer.given_up(ids.values())
         return None, []
 
-    def _take_up(self, identity: int, start: str) -> tuple[Any, News]:
+    def _claim_waiting(self, identity: int, start: str) -> tuple[Any, News]:
         """Set a waiting trial to running; return it if it runs for whoever gave this start."""
         with self._engine.begin() as connection:
             study_id = reading.study_of(connection, identity)
             if study_id is None:
                 raise KeyError(f"No trial with id {identity} exists.")
-            ledger = self._ledgers.get(study_id)
-            writing = Writing(connection)
-            if writing.take_up(identity, start) and ledger is not None:
-                writing.own([identity], self._job)
+            study_writer = self._study_writers.get(study_id)
+            bulk = BulkWriter(connection)
+            if bulk.claim_waiting(identity, start) and study_writer is not None:
+                bulk.own([identity], self._job)
         packed = self._packed(identity)
         if packed is None or packed[2] != "RUNNING" or packed[3] != start:
             packed = None  # somebody else's
-        if ledger is not None and packed is not None:
-            ledger.taken_up(identity)
-        elif ledger is not None:
-            ledger.waiting.pop(identity, None)
+        if study_writer is not None and packed is not None:
+            study_writer.taken_up(identity)
+        elif study_writer is not None:
+            study_writer.waiting.pop(identity, None)
         return packed, [["taken", study_id, identity]]
 
     def _read(self, identity: int) -> tuple[Any, News]:
@@ -577,7 +585,7 @@ class Database:
         if method == "get_study_system_attrs":
             return _without_mark(self._studies.get_study_system_attrs(*arguments)), []
         if method == "delete_study":
-            self._ledgers.pop(arguments[0], None)
+            self._study_writers.pop(arguments[0], None)
             self._judges.pop(arguments[0], None)
         return getattr(self._studies, method)(*arguments), []
 

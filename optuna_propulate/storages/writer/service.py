@@ -35,7 +35,7 @@ from optuna_propulate.storages.writer.database import RefusedError
 from optuna_propulate.storages.writer.folder import hold
 from optuna_propulate.storages.writer.folder import remove
 from optuna_propulate.storages.writer.spill import Spill
-from optuna_propulate.storages.writer.study_lock import TakenError
+from optuna_propulate.storages.writer.study_lock import StudyLockedError
 from optuna_propulate.storages.writer.study_lock import UndecidedError
 from optuna_propulate.storages.writer.unfit import reason_of
 
@@ -47,7 +47,7 @@ _PROOF_BYTES = 32
 _PROOF_TIMEOUT = 10.0  # in seconds, in which whoever connects has to prove that it is a rank
 _MOST_STRANGERS = 128  # who connect and have not done so
 
-_AWAY = (SQLAlchemyError, StorageInternalError, TakenError, UndecidedError)
+_AWAY = (SQLAlchemyError, StorageInternalError, StudyLockedError, UndecidedError)
 """What is raised where the database cannot be written just now."""
 
 

@@ -25,7 +25,7 @@ from optuna_propulate.storages.sql.open import open_rdb
 from optuna_propulate.storages.sql.read import ids_of_numbers
 from optuna_propulate.storages.sql.read import read_trials
 from optuna_propulate.storages.sql.read import system_attribute
-from optuna_propulate.storages.sql.write import Writing
+from optuna_propulate.storages.sql.write import BulkWriter
 from optuna_propulate.storages.wire.changes import Change
 from optuna_propulate.storages.wire.changes import distribution_of
 from optuna_propulate.storages.wire.times import local
@@ -162,10 +162,10 @@ def _import_one(
         if there is not None and _is_same(there, change):
             if not _tells_more(change, there):
                 return False
-            writing = Writing(connection)
+            bulk = BulkWriter(connection)
             row = (change.state, change.start, change.complete, there._trial_id)
-            writing.update_trials([row], also_failed=True)
-            write_about(writing, [(there._trial_id, change)], is_new=False)
+            bulk.update_trials([row], also_failed=True)
+            write_about(bulk, [(there._trial_id, change)], is_new=False)
             return True
     if key in imported or change.state == "RUNNING":
         return False

@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from sqlalchemy import Connection
 
-    from optuna_propulate.storages.sql.write import Writing
+    from optuna_propulate.storages.sql.write import BulkWriter
 
 FAILED_TRIAL = "failed_trial"
 RETRY_HISTORY = "retry_history"
 """The system attributes by which Optuna's ``RetryHeartbeatStaleTrialCallback`` knows a retry."""
 
 
-def fail_abandoned(
-    writing: Writing, connection: Connection, study_id: int, mark: Mapping[str, Any], retry: int
+def fail_stale(
+    bulk: BulkWriter, connection: Connection, study_id: int, mark: Mapping[str, Any], retry: int
 ) -> None:
     """Fail the trials that an earlier job has left running; others' are not touched.
 
     Args:
-        writing: Writes over the connection.
+        bulk: Writes over the connection.
         connection: A connection that has locked the study.
         study_id: The study.
         mark: What the writer of that job left in the study.
@@ -43,7 +43,7 @@ def fail_abandoned(
     owners = reading.owners_of(connection, list(running))
     owners.update((identity, mark["job"]) for identity in mark.get("taken", ()))  # before 0.2
     owners.update(dict.fromkeys((*mark.get("others", ()), *mark.get("floating", ()))))
-    abandoned = [
+    stale = [
         identity
         for identity, number in running.items()
         if (
@@ -52,19 +52,19 @@ def fail_abandoned(
             else number >= mark["base"] and identity <= mark["last_id"]
         )
     ]
-    writing.fail(abandoned, datetime.now())
-    if not retry or not abandoned:
+    bulk.fail(stale, datetime.now())
+    if not retry or not stale:
         return
     histories = [
         (trial, history)
-        for trial in reading.read_trials(connection, abandoned)
+        for trial in reading.read_trials(connection, stale)
         if len(history := [*_history(trial), trial.number]) <= retry
     ]
     first = reading.count_trials(connection, study_id)
     rows = [(first + place, "WAITING", None, None) for place in range(len(histories))]
-    identities = writing.insert_trials(study_id, rows) if rows else []
+    identities = bulk.insert_trials(study_id, rows) if rows else []
     for identity, (trial, history) in zip(identities, histories, strict=True):
-        _copy(writing, identity, trial, history)
+        _copy(bulk, identity, trial, history)
 
 
 def _history(trial: FrozenTrial) -> list[int]:
@@ -72,7 +72,7 @@ def _history(trial: FrozenTrial) -> list[int]:
     return history if isinstance(history, list) else []
 
 
-def _copy(writing: Writing, identity: int, trial: FrozenTrial, history: list[int]) -> None:
+def _copy(bulk: BulkWriter, identity: int, trial: FrozenTrial, history: list[int]) -> None:
     """Write what a trial that is run again has from the one that failed."""
     system = {**trial.system_attrs, FAILED_TRIAL: history[0], RETRY_HISTORY: history}
     params = [
@@ -80,9 +80,9 @@ def _copy(writing: Writing, identity: int, trial: FrozenTrial, history: list[int
         for name, distribution in trial.distributions.items()
         for text in (distribution_json(distribution),)
     ]
-    writing.params(params, new=True)
-    writing.user_attributes(list(_attributes(identity, trial.user_attrs)), new=True)
-    writing.system_attributes(list(_attributes(identity, system)), new=True)
+    bulk.params(params, new=True)
+    bulk.user_attributes(list(_attributes(identity, trial.user_attrs)), new=True)
+    bulk.system_attributes(list(_attributes(identity, system)), new=True)
 
 
 def _attributes(identity: int, values: Mapping[str, Any]) -> Iterator[tuple[int, str, str]]:

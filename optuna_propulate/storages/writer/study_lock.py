@@ -1,9 +1,9 @@
-"""The lease: only one job at a time adds trials to a study, as it alone counts their numbers.
+"""The lock of a study: only one job at a time adds trials to it, as it alone counts the numbers.
 
 The right is the mark that a job's writer leaves in the study with every transaction (see
-``Ledger``): it names the job, and its ``beat`` rises, also while nothing is written. Whoever would
-take over watches the beat by a clock of its own, so no clocks have to agree, and nothing is bound
-to a connection, which a pooler in front of the database may give to anybody.
+``StudyWriter``): it names the job, and its ``beat`` rises, also while nothing is written. A job
+that would take over watches the beat by a clock of its own, so no clocks have to agree, and
+nothing is bound to a connection, which a pooler in front of the database may give to anybody.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EXPIRES_AFTER = 15.0
 _PATIENCE = 5.0  # in seconds: the writer of a job that has just ended still commits
 
 
-class TakenError(RuntimeError):
+class StudyLockedError(RuntimeError):
     """Another job adds trials to the study."""
 
 
@@ -60,7 +60,7 @@ class Contender:
             mark: What the study holds now; ``None`` if no job was there before.
 
         Raises:
-            TakenError: If another job adds trials.
+            StudyLockedError: If another job adds trials.
             UndecidedError: If that is not known yet.
         """
         if mark is None or "beat" not in mark or mark.get("released") or is_gone(mark):
@@ -72,7 +72,7 @@ class Contender:
         if now - self._seen_at >= EXPIRES_AFTER:
             return
         if beat != self._first and now - self._begun >= _PATIENCE:
-            raise TakenError(
+            raise StudyLockedError(
                 "Another job is adding trials to this study (its writer is process "
                 "{process} on {host}, since {since} UTC). Wait until it has ended; start all "
                 "processes under mpirun to share one study; or give the study to them as a plain "

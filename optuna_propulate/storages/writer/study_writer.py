@@ -1,4 +1,4 @@
-"""The ledger: what the writer knows of one study, and how changes become rows."""
+"""A study's writer: what is known of one study, and how changes become rows of it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 from optuna.trial import TrialState
 
 from optuna_propulate.storages.sql import read as reading
-from optuna_propulate.storages.sql.write import Writing
+from optuna_propulate.storages.sql.write import BulkWriter
 from optuna_propulate.storages.wire.changes import Change
 from optuna_propulate.storages.wire.times import utc
 from optuna_propulate.storages.writer.numbering import Numbering
-from optuna_propulate.storages.writer.stale_trials import fail_abandoned
+from optuna_propulate.storages.writer.stale_trials import fail_stale
 from optuna_propulate.storages.writer.study_lock import own_process
 
 
@@ -47,7 +47,7 @@ class Outcome:
     complete: dict[int, float | None] = field(default_factory=dict)
 
 
-class Ledger:
+class StudyWriter:
     """Holds, of one study, the numbers and ids of what is not finished.
 
     Each transaction leaves a mark in the study's system attribute ``propulate:writer``: who wrote
@@ -62,7 +62,7 @@ class Ledger:
     Args:
         connection: A connection that has locked the study.
         study_id: The study.
-        base: How many trials there were when the job began, if this goes on for another ledger
+        base: How many trials there were when the job began, if this goes on for another writer
             of the job; ``None`` if the job begins.
         retry: How often a trial that an earlier job has left running is run again.
         job: Tells the job from all others.
@@ -85,7 +85,7 @@ class Ledger:
         if mark is not None and mark.get("study_id") != study_id:
             mark = None  # copied from another study
         if base is None and mark is not None:
-            fail_abandoned(Writing(connection), connection, study_id, mark, retry)
+            fail_stale(BulkWriter(connection), connection, study_id, mark, retry)
         if base is None or mark is None:
             last_id, n_floating = reading.last_trial_id(connection, study_id), 0
         else:
@@ -114,14 +114,14 @@ class Ledger:
     def write(self, connection: Connection, changes: Iterable[Change]) -> Outcome:
         """Write changes, and find what others have added.
 
-        If it raises, or the transaction fails, this ledger is of no use any more.
+        If it raises, or the transaction fails, this writer is of no use any more.
 
         Args:
             connection: A connection in a transaction that has locked the study.
             changes: What ranks told, in the order in which each of them told it, with the
                 distributions of parameters as JSON.
         """
-        return self._write(Writing(connection), connection, merged(changes))
+        return self._write(BulkWriter(connection), connection, merged(changes))
 
     def taken_up(self, identity: int) -> None:
         """Note that a rank of this job runs a trial that others have added."""
@@ -147,7 +147,7 @@ class Ledger:
 
     def _write(
         self,
-        writing: Writing,
+        bulk: BulkWriter,
         connection: Connection,
         changes: dict[int | tuple[int], Change],
     ) -> Outcome:
@@ -174,7 +174,7 @@ class Ledger:
         plan = self.numbering.plan(told)
         self._look_up(connection, plan.deleted)
         self._look_up(connection, [c.number for c in there if c.identity is None])
-        writing.delete_trials([self._ids.pop(number) for number in plan.deleted])
+        bulk.delete_trials([self._ids.pop(number) for number in plan.deleted])
         self._bare.difference_update(plan.deleted)
         now = utc(datetime.now())
         new = [
@@ -182,34 +182,34 @@ class Ledger:
             for number in plan.inserted
         ]
         rows = [(c.number, c.state, c.start, c.complete) for c in new]
-        ids = writing.insert_trials(self.study_id, rows) if rows else []
+        ids = bulk.insert_trials(self.study_id, rows) if rows else []
         self._last_id = max((self._last_id, *ids))
         identified = list(zip(ids, new, strict=True))
         self._ids.update((c.number, identity) for identity, c in identified)
         self._bare.update(number for number in plan.inserted if number not in told)
-        writing.renumber(plan.renumbered)
+        bulk.renumber(plan.renumbered)
         known = [(self._ids.get(c.number) if c.identity is None else c.identity, c) for c in there]
         old = [(identity, c) for identity, c in known if identity is not None]
-        writing.update_trials([(c.state, c.start, c.complete, identity) for identity, c in old])
+        bulk.update_trials([(c.state, c.start, c.complete, identity) for identity, c in old])
         fresh = list(identified)
         begun: list[tuple[int, Change]] = []
         for identity, change in old:
             is_bare = change.identity is None and change.number in self._bare
             (fresh if is_bare else begun).append((identity, change))
         self._bare.difference_update(change.number for _, change in fresh[len(identified) :])
-        write_about(writing, fresh, is_new=True)
-        write_about(writing, begun, is_new=False)
+        write_about(bulk, fresh, is_new=True)
+        write_about(bulk, begun, is_new=False)
         self._note(identified + old, outcome)
-        writing.own([*shared, *outcome.waiting], None)
-        self.mark(writing)
+        bulk.own([*shared, *outcome.waiting], None)
+        self.mark(bulk)
         outcome.waiting.update(self._newly_waiting(connection, plan.settled, states))
         return outcome
 
-    def mark(self, writing: Writing, *, released: bool = False) -> None:
+    def mark(self, bulk: BulkWriter, *, released: bool = False) -> None:
         """Leave word of what is known, for a successor.
 
         Args:
-            writing: Writes in a transaction that has locked the study.
+            bulk: Writes in a transaction that has locked the study.
             released: Whether the job adds no more trials.
         """
         self._beat += 1
@@ -224,10 +224,10 @@ class Ledger:
             "n_settled": self.numbering.n_settled,
             "n_floating": len(self.numbering.floating),
         }
-        writing.mark(self.study_id, {**mark, "released": True} if released else mark)
+        bulk.mark(self.study_id, {**mark, "released": True} if released else mark)
 
     def _look_up(self, connection: Connection, numbers: Sequence[int]) -> None:
-        """Learn the ids of the job's rows that another ledger of it has written."""
+        """Learn the ids of the job's rows that another writer of it has written."""
         unknown = [number for number in numbers if number not in self._ids]
         self._ids.update(reading.ids_of_numbers(connection, self.study_id, unknown))
 
@@ -278,7 +278,7 @@ def _combined(parts: Sequence[Change]) -> Change:
     )
 
 
-def write_about(writing: Writing, group: Sequence[tuple[int, Change]], is_new: bool) -> None:
+def write_about(bulk: BulkWriter, group: Sequence[tuple[int, Change]], is_new: bool) -> None:
     """Write what is told about trials that have rows."""
     params: list[Any] = []
     values: list[Any] = []
@@ -291,8 +291,8 @@ def write_about(writing: Writing, group: Sequence[tuple[int, Change]], is_new: b
         user += [(identity, *item) for item in change.user.items()]
         system += [(identity, *item) for item in change.system.items()]
         steps += [(identity, *step) for step in change.steps]
-    writing.params(params, new=is_new)
-    writing.values(values, new=is_new)
-    writing.user_attributes(user, new=is_new)
-    writing.system_attributes(system, new=is_new)
-    writing.steps(steps, new=is_new)
+    bulk.params(params, new=is_new)
+    bulk.values(values, new=is_new)
+    bulk.user_attributes(user, new=is_new)
+    bulk.system_attributes(system, new=is_new)
+    bulk.steps(steps, new=is_new)

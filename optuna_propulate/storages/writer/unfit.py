@@ -16,7 +16,7 @@ from sqlalchemy.exc import ProgrammingError
 from optuna_propulate.storages.wire.changes import Change
 from optuna_propulate.storages.wire.changes import distribution_of
 from optuna_propulate.storages.wire.times import utc
-from optuna_propulate.storages.writer.study_lock import TakenError
+from optuna_propulate.storages.writer.study_lock import StudyLockedError
 
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def write_fit(
     while True:
         try:
             return write(changes), []
-        except (DeletedError, TakenError):
+        except (DeletedError, StudyLockedError):
             raise
         except Exception as failure:
             is_again, error = error is not None, failure
