@@ -114,8 +114,7 @@ def _started(kind: type[_Server], folder: Path) -> _Server:
         pytest.skip(str(error))
 
 
-@pytest.fixture
-def postgresql(postgresql_server: str) -> str:
+def _new_postgresql(postgresql_server: str) -> str:
     """Return the URL of an empty database of its own, without a driver."""
     import psycopg
 
@@ -125,10 +124,20 @@ def postgresql(postgresql_server: str) -> str:
     return make_url(postgresql_server).set(database=name).render_as_string(hide_password=False)
 
 
-@pytest.fixture
-def mysql(mariadb_server: servers.MariaDB) -> str:
+def _new_mysql(mariadb_server: servers.MariaDB) -> str:
     """Return the URL of an empty MariaDB database of its own."""
     return mariadb_server.create(f"test_{uuid.uuid4().hex}")
+
+
+postgresql = pytest.fixture(_new_postgresql, name="postgresql")
+postgresql_of_class = pytest.fixture(_new_postgresql, scope="class", name="postgresql_of_class")
+mysql = pytest.fixture(_new_mysql, name="mysql")
+mysql_of_class = pytest.fixture(_new_mysql, scope="class", name="mysql_of_class")
+
+
+@pytest.fixture(scope="class")
+def sqlite_of_class(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/study.db"
 
 
 @pytest.fixture

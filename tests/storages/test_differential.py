@@ -24,6 +24,7 @@ from optuna.study import StudyDirection
 from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState
 from optuna.trial import create_trial
+from support.storages import lent
 
 from optuna_propulate.storages.batched import BatchedRDBStorage
 
@@ -107,12 +108,17 @@ for _name in (
     setattr(Compared, _name, _comparing(_name))
 
 
+@pytest.fixture(scope="class")
+def compared(sqlite_of_class: str) -> Iterator[Compared]:
+    storage = Compared(sqlite_of_class)
+    yield storage
+    storage.close()
+
+
 class TestEachOperationReachesTheDatabase(StorageTestCase):
     @pytest.fixture
-    def storage(self, tmp_path: Path) -> Iterator[Compared]:
-        storage = Compared(f"sqlite:///{tmp_path}/study.db")
-        yield storage
-        storage.close()
+    def storage(self, compared: Compared) -> Iterator[Compared]:
+        yield from lent(compared)
 
     def test_pickle_storage(self, storage: Compared) -> None:  # type: ignore[override]
         pytest.skip("A comparing storage is not pickled; tests/storages/test_contract.py does it.")

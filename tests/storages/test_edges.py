@@ -225,3 +225,20 @@ def test_a_child_forked_while_another_thread_sends_does_not_hang(tmp_path: Path)
     command = [sys.executable, "-c", FORK_WHILE_SENDING, f"sqlite:///{tmp_path}/study.db"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "7\n"
+
+
+def test_a_study_that_was_written_and_is_deleted_does_not_end_the_writer(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    storage = BatchedRDBStorage(url)
+    first = optuna.create_study(storage=storage, study_name="first")
+    first.tell(first.ask(), 1.0)
+    storage.flush()
+    optuna.delete_study(study_name="first", storage=storage)
+    writer = storage._client._handle._process._process
+    deadline = time.monotonic() + 2 * BEAT_EVERY
+    while time.monotonic() < deadline:  # it shows that it lives, of studies that there are
+        assert writer.poll() is None
+        time.sleep(0.1)
+    second = optuna.create_study(storage=storage, study_name="second")  # with the same id, perhaps
+    assert second.ask().number == 0
+    storage.close()

@@ -3,38 +3,12 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 
 import optuna
-import pytest
 from optuna.storages import RDBStorage
-from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState
 
 from optuna_propulate.storages.batched import BatchedRDBStorage
-
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-WHOLE_SECONDS = (
-    "MySQL keeps whole seconds, and this test compares microseconds: Optuna's own RDBStorage "
-    "fails it, too."
-)
-
-
-class TestMysql(StorageTestCase):
-    @pytest.fixture
-    def storage(self, mysql: str) -> Iterator[BatchedRDBStorage]:
-        storage = BatchedRDBStorage(mysql)
-        yield storage
-        storage.close()
-
-    def test_get_trial(self, storage: BatchedRDBStorage) -> None:  # type: ignore[override]
-        pytest.skip(WHOLE_SECONDS)
-
-    def test_get_all_trials(self, storage: BatchedRDBStorage) -> None:  # type: ignore[override]
-        pytest.skip(WHOLE_SECONDS)
 
 
 def objective(trial: optuna.Trial) -> float:

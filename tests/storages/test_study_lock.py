@@ -71,7 +71,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue(request.param))
 
 
-class Team:
+class Job:
     """A program that adds trials, in a process group of its own."""
 
     def __init__(self, url: str, name: str, folder: Path) -> None:
@@ -116,11 +116,11 @@ class Team:
 
 
 @pytest.fixture
-def start(tmp_path: Path, url: str) -> Iterator[Callable[[str], Team]]:
-    jobs: list[Team] = []
+def start(tmp_path: Path, url: str) -> Iterator[Callable[[str], Job]]:
+    jobs: list[Job] = []
 
-    def start(name: str) -> Team:
-        jobs.append(Team(url, name, tmp_path))
+    def start(name: str) -> Job:
+        jobs.append(Job(url, name, tmp_path))
         return jobs[-1]
 
     yield start
@@ -154,7 +154,7 @@ def test_a_second_job_may_read_a_study_but_not_add_to_it(url: str) -> None:
 
 
 def test_of_jobs_that_start_together_one_adds_and_nothing_of_it_is_lost(
-    url: str, start: Callable[[str], Team], tmp_path: Path
+    url: str, start: Callable[[str], Job], tmp_path: Path
 ) -> None:
     jobs = {name: start(name) for name in ("a", "b")}
     deadline = time.monotonic() + PATIENCE
@@ -170,7 +170,7 @@ def test_of_jobs_that_start_together_one_adds_and_nothing_of_it_is_lost(
 
 
 def test_a_killed_job_has_a_successor_soon(
-    url: str, start: Callable[[str], Team], tmp_path: Path
+    url: str, start: Callable[[str], Job], tmp_path: Path
 ) -> None:
     killed = start("a")
     killed.tell(100)
@@ -185,7 +185,7 @@ def test_a_killed_job_has_a_successor_soon(
 
 
 def test_a_job_that_slept_too_long_keeps_its_trials_in_a_file(
-    url: str, start: Callable[[str], Team], tmp_path: Path
+    url: str, start: Callable[[str], Job], tmp_path: Path
 ) -> None:
     sleeper = start("a")
     sleeper.tell(100)

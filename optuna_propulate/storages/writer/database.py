@@ -220,7 +220,7 @@ class Database:
             )
             return news + self._refuse(study_id, unfit + more), unfit + more
         except (KeyError, DeletedError):
-            self._study_writers.pop(study_id, None)
+            self._forget(study_id)
             return [["refused", study_id, None, "it has been deleted"]], []
 
     def claimed(self, study_id: int, numbers: list[int]) -> None:
@@ -455,7 +455,6 @@ class Database:
             place = self._n_begun if place is None else place
             study_writer = StudyWriter(connection, study_id, base, self._retry, self._job, place)
             study_writer.mark(BulkWriter(connection))
-        self._beat_at[study_id] = time.monotonic()
         self._best.pop(study_id, None)
         if len(directions) == 1:
             self._signs[study_id] = -1.0 if directions[0] == StudyDirection.MAXIMIZE else 1.0
@@ -464,6 +463,7 @@ class Database:
         self._places[study_id] = place
         self._n_begun = max(self._n_begun, place + 1)
         self._study_writers[study_id] = study_writer
+        self._beat_at[study_id] = time.monotonic()
         return study_writer
 
     def _take_over(self, connection: Connection, study_id: int) -> tuple[int | None, int | None]:
@@ -585,9 +585,18 @@ class Database:
         if method == "get_study_system_attrs":
             return _without_mark(self._studies.get_study_system_attrs(*arguments)), []
         if method == "delete_study":
-            self._study_writers.pop(arguments[0], None)
-            self._judges.pop(arguments[0], None)
+            self._forget(arguments[0])
         return getattr(self._studies, method)(*arguments), []
+
+    def _forget(self, study_id: int) -> None:
+        """Forget a study that is deleted: SQLite gives its id to the next one."""
+        of_study: list[dict[int, Any]] = [
+            self._study_writers, self._contenders, self._judges, self._beat_at, self._asked,
+            self._places, self._names, self._best, self._attributes, self._signs,
+        ]  # fmt: skip
+        for known in of_study:
+            known.pop(study_id, None)
+        self._lost.discard(study_id)
 
 
 def _without_mark(attributes: dict[str, Any]) -> dict[str, Any]:
