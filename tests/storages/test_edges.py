@@ -10,6 +10,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
@@ -26,6 +27,7 @@ from storages.test_writer import is_running
 from storages.test_writer import started
 from storages.test_writer import within
 
+from optuna_propulate.storages.batched import BatchedRDBStorage
 from optuna_propulate.storages.client.writer_process import WriterProcess
 from optuna_propulate.storages.sql.file_systems import file_system_of
 from optuna_propulate.storages.sql.file_systems import is_network
@@ -33,6 +35,7 @@ from optuna_propulate.storages.wire.changes import Change
 from optuna_propulate.storages.wire.times import local
 from optuna_propulate.storages.wire.times import utc
 from optuna_propulate.storages.writer.database import Database
+from optuna_propulate.storages.writer.study_lock import BEAT_EVERY
 
 
 # test_cache.py
