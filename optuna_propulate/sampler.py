@@ -95,7 +95,7 @@ class PropulateSampler(BaseSampler):
             ``islands.default_population_size`` says.
         crossover_probability: How likely two parents are crossed, in [0, 1]. This and the three
             arguments after it ask for the operators of Propulate's paper,
-            ``operators.crossover_and_mutation``, in place of ``operators.default_operator``.
+            ``breeders.crossover_and_mutation``, in place of ``breeders.default_operator``.
         mutation_probability: How likely each of the two mutations happens, in [0, 1].
         random_probability: How likely an offspring is replaced by a random one, in [0, 1].
         sigma_factor: The standard deviation of a mutation's step as a fraction of the range
