@@ -33,7 +33,7 @@ class Others:
         self.plain = RDBStorage(url)
         self.study_id = self.plain.create_new_study([StudyDirection.MINIMIZE])
         self.writing = connect_engine(url, None, writing=True)
-        with self.bulk.begin() as connection:
+        with self.writing.begin() as connection:
             self.writer = StudyWriter(connection, self.study_id)
             self.writer.mark(BulkWriter(connection))
         self.reading = connect_engine(url, None)
@@ -45,7 +45,7 @@ class Others:
     def run(self, *numbers: int) -> None:
         """Let the job write complete trials with these numbers; each has its number as value."""
         now = utc(datetime.now())
-        with self.bulk.begin() as connection:
+        with self.writing.begin() as connection:
             self.writer.write(
                 connection,
                 [Change(n, None, "COMPLETE", now, now, [], [float(n)]) for n in numbers],
@@ -79,7 +79,7 @@ def _value(trial: FrozenTrial) -> float | None:
 def others(tmp_path: Path) -> Iterator[Others]:
     others = Others(f"sqlite:///{tmp_path}/study.db")
     yield others
-    others.bulk.dispose()
+    others.writing.dispose()
     others.reading.dispose()
 
 
