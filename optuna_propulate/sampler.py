@@ -344,7 +344,12 @@ class PropulateSampler(BaseSampler):
                     bred=None if is_fixed(trial) else offspring,
                 )
                 departures = known.island.born(individual, self._rng)
-                attributes = migration_attributes(departures, self._configuration.migration)
+                migrants = [
+                    (migrant, there.island, there.worker)
+                    for there in departures
+                    for migrant in there.individuals
+                ]
+                attributes = migration_attributes(migrants, self._configuration.migration.name)
             if isinstance(known.exchange, StorageExchange):
                 attributes |= known.exchange.outgoing()
         if attributes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import NamedTuple
@@ -13,11 +12,13 @@ from typing import TypeVar
 from typing import overload
 
 from optuna_propulate.breeders.gene_matrix import GeneMatrix
+from optuna_propulate.operators.base import BreedingPool
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from optuna_propulate.evolution.individual import Individual
     from optuna_propulate.evolution.individual import RankKey
@@ -51,7 +52,7 @@ class Memory(Protocol):
 AnyMemory = TypeVar("AnyMemory", bound=Memory)
 
 
-class BreedingContext(Sequence["Individual"]):
+class BreedingContext(BreedingPool):
     """The breeding pool of a worker, best first, with what its operators have learnt.
 
     Operators have no state of their own: what they learn from each birth, wherever on the island

@@ -136,7 +136,7 @@ class IslandConfiguration:
         sizes = self.archipelago.sizes
         lines = [f"islands: {len(sizes)}, of {', '.join(map(str, sizes))} workers"]
         if len(sizes) > 1:
-            policy = type(self.migration).__name__.lower()
+            policy = self.migration.name
             lines += [
                 f"topology: {self.topology.tolist()}",
                 f"{policy}: with probability {self.migration.probability}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from typing import ClassVar
 from typing import TypeAlias
 
 from optuna_propulate.operators import Operator
@@ -45,6 +46,7 @@ class Pollination:
         of Populations, ISC 2023, arXiv:2301.08713.
     """
 
+    name: ClassVar = "pollination"
     probability: float = 0.1
     emigrants: Selection = SelectBest
     immigrants: Selection = SelectWorst
@@ -72,6 +74,7 @@ class Migration:
         As ``Pollination``.
     """
 
+    name: ClassVar = "migration"
     probability: float = 0.1
     emigrants: Selection = SelectBest
 

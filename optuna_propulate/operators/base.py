@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Protocol
 from typing import runtime_checkable
@@ -13,7 +14,6 @@ from optuna_propulate.evolution.individual import Lineage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from collections.abc import Sequence
 
     import numpy as np
 
@@ -43,6 +43,16 @@ class Operator(Protocol):
             rng: The only source of randomness.
         """
         ...
+
+
+class BreedingPool(Sequence["Individual"]):
+    """The breeding pool of a worker, best first: what the first operator is called with.
+
+    Attributes:
+        pool: The individuals, best first.
+    """
+
+    pool: Sequence[Individual]
 
 
 class Pipeline:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from optuna_propulate.breeders.context import BreedingContext
+from optuna_propulate.operators.base import BreedingPool
 
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _lowest(size: int, n: int, rng: np.random.Generator) -> int:
 
 
 def _ranked(individuals: Sequence[Individual]) -> Sequence[Individual]:
-    if isinstance(individuals, BreedingContext):
+    if isinstance(individuals, BreedingPool):
         return individuals.pool
     return sorted(individuals, key=lambda individual: individual.rank_key)
 

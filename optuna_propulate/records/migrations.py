@@ -22,7 +22,6 @@ from datetime import timezone
 from typing import TYPE_CHECKING
 from typing import Any
 
-from optuna_propulate.islands.migration import Migration
 from optuna_propulate.records.attributes import MIGRATIONS
 from optuna_propulate.records.attributes import island_of
 from optuna_propulate.records.attributes import migrations_after
@@ -36,8 +35,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
-    from optuna_propulate.islands.island import Departure
-    from optuna_propulate.islands.migration import MigrationPolicy
+    from optuna_propulate.evolution.individual import Individual
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +96,23 @@ def migrations_of(trials: Iterable[FrozenTrial]) -> list[MigrationRecord]:
 
 
 def migration_attributes(
-    departures: Sequence[Departure], policy: MigrationPolicy
+    migrants: Sequence[tuple[Individual, int, int]], policy: str
 ) -> dict[str, Any]:
-    """Return the system attribute for a trial after which individuals left; empty for none."""
-    if not departures:
+    """Return the system attribute for a trial after which individuals left; empty for none.
+
+    Args:
+        migrants: Each individual, the island that it goes to, and the worker that owns it there.
+        policy: ``"migration"`` if they left for good, ``"pollination"`` if they are copies.
+    """
+    if not migrants:
         return {}
     return {
         MIGRATIONS: {
-            "policy": "migration" if isinstance(policy, Migration) else "pollination",
+            "policy": policy,
             "time": time.time(),
             "migrants": [
-                [migrant.number, migrant.worker, there.island, there.worker]
-                for there in departures
-                for migrant in there.individuals
+                [migrant.number, migrant.worker, island, owner]
+                for migrant, island, owner in migrants
             ],
         }
     }

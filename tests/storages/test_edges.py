@@ -12,6 +12,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
@@ -34,8 +35,10 @@ from optuna_propulate.storages.sql.file_systems import is_network
 from optuna_propulate.storages.wire.changes import Change
 from optuna_propulate.storages.wire.times import local
 from optuna_propulate.storages.wire.times import utc
+from optuna_propulate.storages.writer import database as writer_database
 from optuna_propulate.storages.writer.database import Database
 from optuna_propulate.storages.writer.study_lock import BEAT_EVERY
+from optuna_propulate.storages.writer.study_lock import UndecidedError
 
 
 # test_cache.py
@@ -245,3 +248,20 @@ def test_a_study_that_was_written_and_is_deleted_does_not_end_the_writer(tmp_pat
     second = optuna.create_study(storage=storage, study_name="second")  # with the same id, perhaps
     assert second.ask().number == 0
     storage.close()
+
+
+def test_a_database_that_goes_away_while_a_study_begins_does_not_end_the_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_database, "BEAT_EVERY", 0.0)
+    path, aside = tmp_path / "study.db", tmp_path / "aside.db"
+    study_id = RDBStorage(f"sqlite:///{path}").create_new_study([StudyDirection.MINIMIZE])
+    database = Database(f"sqlite:///{path}", None, job="a")
+    sa.event.listen(database._engine, "commit", lambda _: path.rename(aside), once=True)
+    with pytest.raises(UndecidedError):
+        database.call("begin", [study_id, None, None])
+    database.beat()
+    aside.rename(path)
+    (base, *_), _ = database.call("begin", [study_id, None, None])
+    assert base == 0
+    database.close()

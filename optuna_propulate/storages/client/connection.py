@@ -80,7 +80,7 @@ class WriterConnection:
         self._broken: str | None = None
         self._awake, self._waking = socket.socketpair()
         self._waking.setblocking(False)
-        self._thread = threading.Thread(target=self._run, name="storage-link", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="writer-connection", daemon=True)
         self._thread.start()
 
     @property

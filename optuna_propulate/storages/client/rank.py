@@ -499,17 +499,17 @@ class RankClient:
             try:
                 return self._read_all(study)
             except StorageInternalError as error:
-                now = time.monotonic()
+                if not study.has_begun or self._buffer.is_hurried:
+                    raise
                 if self._is_away_for_writer(study):
-                    known_away_at = now
-                is_patient = study.has_begun and not self._buffer.is_hurried
-                if not is_patient or now > known_away_at + patience:
+                    known_away_at = time.monotonic()
+                elif time.monotonic() > known_away_at + patience:
                     raise
                 self._buffer.warn(f"{error}; the first trial waits for it.")
             time.sleep(_READ_PAUSE)
 
     def _is_away_for_writer(self, study: StudyView) -> bool:
-        """Ask whether the writer cannot read the database either; it may have nothing to write."""
+        """Ask the writer whether it cannot read the database either; it may write nothing now."""
         try:
             self.call("count", study.study_id, timeout=_READ_TIMEOUT)
         except StorageInternalError:  # also where it is too busy with the database to answer

@@ -232,7 +232,7 @@ class WriteBuffer:
             raise StorageInternalError(self.connection.broken)
 
     def _take(self, study: StudyView, sequence: int) -> list[Any] | None:
-        """Return a message's content; called by the link when it is this message's turn."""
+        """Return a message's content; called by the connection when it is this message's turn."""
         with self._progress:
             untold = self._untold.get(study)
             if not untold:
