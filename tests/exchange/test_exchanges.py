@@ -15,7 +15,6 @@ from optuna_propulate._optuna_compat import set_attributes
 from optuna_propulate.exchange.attributes import StorageExchange
 from optuna_propulate.exchange.local import Network
 from optuna_propulate.islands import Archipelago
-from optuna_propulate.islands import Departure
 from optuna_propulate.islands import Pollination
 from optuna_propulate.records.attributes import LINEAGE
 from optuna_propulate.records.attributes import user_attributes
@@ -122,7 +121,7 @@ class Process:
     def __init__(self, url: str, worker: int) -> None:
         self.study = optuna.load_study(study_name=None, storage=url)
         self.worker = worker
-        self.departures: list[Departure] = []
+        self.departures: list[tuple[Individual, int, int]] = []
         self.exchange = StorageExchange(contract.island_of(worker), len(contract.SIZES))
         self.exchange.worker = worker
         self.foreign = ForeignTrials()
@@ -131,7 +130,7 @@ class Process:
     def dispatch(self, migrants: Migrants, owner: int) -> None:
         """Record the departure, as the sampler does with the trial that has finished."""
         island = contract.island_of(owner)
-        self.departures.append(Departure(migrants.individuals, island, owner))
+        self.departures += [(migrant, island, owner) for migrant in migrants.individuals]
 
     def run_trial(self) -> None:
         """Write what is to be told with a trial that fails: messages do not depend on it."""
@@ -140,7 +139,7 @@ class Process:
         attributes = {
             LINEAGE: {"exchange": "storage"},
             **self.exchange.outgoing(),
-            **migration_attributes(self.departures, Pollination()),
+            **migration_attributes(self.departures, Pollination().name),
         }
         whence = user_attributes(contract.individual(self.worker, 0))
         frozen = self.study._storage.get_trial(trial._trial_id)
