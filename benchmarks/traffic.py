@@ -40,6 +40,7 @@ from optuna_propulate.breeders import crossover_and_mutation
 from optuna_propulate.evolution.genes import Gene
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.population import Population
+from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
 from optuna_propulate.exchange.codec import decode
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence
 
-    from optuna_propulate.evolution.individual import RankKey
+    from optuna_propulate.evolution.individual import IndividualId
     from optuna_propulate.exchange.base import Exchange
     from optuna_propulate.exchange.base import Message
     from optuna_propulate.islands.migration import MigrationPolicy
@@ -121,7 +122,7 @@ class EveryBirth(WhatMatters):
         if not told:
             self._untold.append(individual)
 
-    def _tell(self, removed: Sequence[RankKey] = ()) -> None:
+    def _tell(self, removed: Sequence[IndividualId] = ()) -> None:
         self._withdrawn.clear()
         if self._untold or removed:
             self._exchange.publish(News(tuple(self._untold), tuple(removed)))
@@ -211,7 +212,7 @@ def pools_agree(finished: Simulation, population_size: int) -> bool:
     """
     pools: dict[int, list[Individual]] = {}
     if len({view.index for view in finished.islands}) == 1:
-        births = sorted(finished.births, key=lambda individual: individual.rank_key)
+        births = sorted(finished.births, key=by_loss)
         pools[0] = births[:population_size]
     return all(
         view.breeding_pool == pools.setdefault(view.index, view.breeding_pool)

@@ -23,6 +23,7 @@ from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import study_id
 from optuna_propulate._optuna_compat import trial_id
 from optuna_propulate.evolution.genes import from_unit
+from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.exchange.attributes import StorageExchange
 from optuna_propulate.exchange.local import LocalExchange
 from optuna_propulate.exchange.mpi import MpiExchange
@@ -35,9 +36,9 @@ from optuna_propulate.parallel.launch import watch_loop
 from optuna_propulate.records.attributes import STORAGE
 from optuna_propulate.records.attributes import system_attributes
 from optuna_propulate.records.attributes import user_attributes
-from optuna_propulate.records.conversion import evaluation_of
 from optuna_propulate.records.conversion import individual_of
 from optuna_propulate.records.conversion import is_evaluated
+from optuna_propulate.records.conversion import outcome_of
 from optuna_propulate.records.foreign import ForeignTrials
 from optuna_propulate.records.migrations import migration_attributes
 from optuna_propulate.records.migrations import residences
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
     from optuna.trial import TrialState
 
     from optuna_propulate.evolution.individual import Individual
-    from optuna_propulate.evolution.individual import RankKey
     from optuna_propulate.exchange.base import Exchange
     from optuna_propulate.islands.island import Tally
     from optuna_propulate.islands.migration import MigrationPolicy
@@ -242,7 +242,7 @@ class PropulateSampler(BaseSampler):
             peers = self._configuration.archipelago.islands[island]
             shares[peers[individual.number % len(peers)]].append(individual)
         return [
-            nsmallest(2 * self._configuration.population_size_of(worker) + 1, share, key=_rank_key)
+            nsmallest(2 * self._configuration.population_size_of(worker) + 1, share, key=by_loss)
             for worker, share in enumerate(shares)
         ]
 
@@ -334,13 +334,13 @@ class PropulateSampler(BaseSampler):
             known = self._state(study)
             offspring = known.offspring.pop(trial_id(trial), None)
             attributes: dict[str, Any] = {}
-            evaluation = evaluation_of(trial, state, values)
-            if evaluation is not None:
+            outcome = outcome_of(trial, state, values)
+            if outcome is not None:
                 individual = individual_of(
                     trial,
                     study.direction,
                     self._configuration.n_islands,
-                    evaluation=evaluation,
+                    outcome=outcome,
                     bred=None if is_fixed(trial) else offspring,
                 )
                 departures = known.island.born(individual, self._rng)
@@ -451,7 +451,3 @@ class PropulateSampler(BaseSampler):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._prepare()
-
-
-def _rank_key(individual: Individual) -> RankKey:
-    return individual.rank_key

@@ -46,6 +46,7 @@ def test_ranks_prune_trials_of_one_study(pruner: str, mpiexec: Callable, tmp_pat
         f"""
         import optuna
         import optuna_propulate
+        from optuna_propulate.evolution.ranking import by_loss
 
         def objective(trial):
             x = trial.suggest_float("x", -5, 5)
@@ -60,7 +61,7 @@ def test_ranks_prune_trials_of_one_study(pruner: str, mpiexec: Callable, tmp_pat
         )
         study.optimize(objective, n_trials=120)
         (known,) = study.sampler._states[study._storage].values()
-        report(pool=[individual.rank_key for individual in known.island.breeding_pool])
+        report(pool=[by_loss(individual) for individual in known.island.breeding_pool])
         """,
         2,
     )

@@ -11,6 +11,7 @@ from optuna.testing.pytest_samplers import RelativeSamplerTestCase
 from optuna.testing.pytest_samplers import SingleOnlySamplerTestCase
 
 from optuna_propulate import PropulateSampler
+from optuna_propulate.evolution.ranking import by_loss
 
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def test_a_copy_goes_on_from_the_studys_trials() -> None:
     study.optimize(sphere, n_trials=30)
     for other in (pickle.loads(pickle.dumps(study)), copy.deepcopy(study)):
         pools = [one.sampler.breeding_pool(one) for one in (other, study)]
-        copied, original = ([(i.rank_key, i.genes) for i in pool] for pool in pools)
+        copied, original = ([(by_loss(i), i.genes) for i in pool] for pool in pools)
         assert copied == original
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from optuna_propulate.breeders.context import BreedingContext
 from optuna_propulate.breeders.normal_distribution import AdaptiveNormal
 from optuna_propulate.breeders.normal_distribution import generation_size
+from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.operators.base import Operator
 from optuna_propulate.operators.base import offspring
 
@@ -132,6 +133,6 @@ class Follower:
             return
         self._generation.append(birth.individual)
         if len(self._generation) >= self._size:
-            ranked = sorted(self._generation, key=lambda individual: individual.rank_key)
+            ranked = sorted(self._generation, key=by_loss)
             self._normal.learn(self._matrix.rows(ranked)[:, self._ordered])
             self._generation.clear()

@@ -12,6 +12,7 @@ from typing import TypeVar
 from typing import overload
 
 from optuna_propulate.breeders.gene_matrix import GeneMatrix
+from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.operators.base import BreedingPool
 
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from optuna_propulate.evolution.individual import Individual
-    from optuna_propulate.evolution.individual import RankKey
 
 _REPLAYED = 4096  # births that a memory which begins later still hears of, ...
 _SETTLED = 256  # ... until a worker has bred so often since the last memory began; then ...
@@ -71,7 +71,7 @@ class BreedingContext(BreedingPool):
         self.pool: Sequence[Individual] = ()
         self.pending: Sequence[Individual] = ()
         self.matrix = GeneMatrix()
-        self._best: list[RankKey] = []
+        self._best: list[Any] = []
         self._best_births: list[Birth] = []  # of these keys
         self._heard: deque[Birth] = deque(maxlen=_REPLAYED)
         self._n_bred_since = 0  # since a memory began
@@ -83,11 +83,11 @@ class BreedingContext(BreedingPool):
         """Return a context as it is, and of other individuals that which they show."""
         if isinstance(individuals, BreedingContext):
             return individuals
-        return cls(sorted(individuals, key=lambda individual: individual.rank_key))
+        return cls(sorted(individuals, key=by_loss))
 
     def hear(self, individual: Individual) -> None:
         """Let all operators learn from an individual that was evaluated."""
-        key = individual.rank_key
+        key = by_loss(individual)
         rank = bisect_left(self._best, key)
         birth = Birth(individual, rank)
         if rank < _RANKED:

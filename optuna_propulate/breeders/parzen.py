@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from optuna_propulate.breeders.context import BreedingContext
+from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.operators.base import offspring
 
 
@@ -93,10 +94,10 @@ class History:
         self._n_heard += 1
         individual = birth.individual
         is_full = len(self.good) >= max(2, min(math.ceil(0.1 * self._n_heard), _MOST_GOOD))
-        if is_full and individual.rank_key > self.good[-1].rank_key:
+        if is_full and by_loss(individual) > by_loss(self.good[-1]):
             self.bad.append(individual)
             return
-        insort(self.good, individual, key=lambda one: one.rank_key)
+        insort(self.good, individual, key=by_loss)
         if is_full:
             self.bad.append(self.good.pop())
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
     from optuna_propulate.evolution.genes import Gene
 
-RankKey = tuple[float, float, float, int, int]
-"""What individuals are ordered by, from best to worst; see ``Individual.rank_key``."""
+IndividualId: TypeAlias = tuple[int, int]
+"""What tells individuals apart: the number of the trial, and the worker that evaluated it."""
 
 UNNUMBERED = -1
 """The number of an individual that is no trial yet."""
@@ -113,6 +114,11 @@ class Individual:
         )
 
     @property
+    def id(self) -> IndividualId:
+        """Trial number and worker, different even where each rank has a study of its own."""
+        return (self.number, self.worker)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of the genes, sorted; as a rule the same object where they are equal."""
         return self.place[0]
@@ -121,20 +127,6 @@ class Individual:
     def units(self) -> NDArray[np.float64]:
         """The genes' places in the unit interval, in the order of ``names``."""
         return self.place[1]
-
-    @property
-    def rank_key(self) -> RankKey:
-        """The order of individuals, ties by number and worker.
-
-        Feasible ones come first, then complete ones, then those that were pruned later, as in
-        Optuna's TPE; then loss decides.
-
-        No two individuals share a key, even where each rank has a study with numbers of its own.
-
-        Reference:
-            Deb, An efficient constraint handling method for genetic algorithms, 2000.
-        """
-        return (self.violation, -self.last_step, self.loss, self.number, self.worker)
 
     @property
     def place(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:

@@ -104,7 +104,7 @@ class StorageExchange:
             return {}
         news = {
             "added": [individual.number for news in self._unsent for individual in news.added],
-            "removed": [key[-2] for news in self._unsent for key in news.removed],
+            "removed": [number for news in self._unsent for number, _ in news.removed],
         }
         self._unsent.clear()
         return {NEWS: news}
@@ -149,7 +149,7 @@ class StorageExchange:
         news = news_after(trial)
         if news is not None and island_of(trial) == self._island:
             added, gone = map(individuals, news)
-            messages.append(News(added, tuple(individual.rank_key for individual in gone)))
+            messages.append(News(added, tuple(individual.id for individual in gone)))
         for number, _, island, owner in migrations_after(trial)[2]:
             if island == self._island:
                 migrants = individuals([number])

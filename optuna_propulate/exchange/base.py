@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from optuna_propulate.evolution.individual import Individual
-    from optuna_propulate.evolution.individual import RankKey
+    from optuna_propulate.evolution.individual import IndividualId
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,14 @@ class News:
 
     Args:
         added: The individuals that are active there and were not, or were not told of.
-        removed: The keys of those that were told of before, and no longer count: they left,
+        removed: The ids of those that were told of before, and no longer count: they left,
             were replaced, or are nowhere near the breeding pool.
         born: Individuals that were evaluated, good or bad, for the operators to learn from. Not
             events: one that is active as well is among ``added``, some time.
     """
 
     added: tuple[Individual, ...] = ()
-    removed: tuple[RankKey, ...] = ()
+    removed: tuple[IndividualId, ...] = ()
     born: tuple[Individual, ...] = ()
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from optuna_propulate.evolution.individual import RankKey
+    from optuna_propulate.evolution.individual import IndividualId
     from optuna_propulate.exchange.base import Exchange
     from optuna_propulate.islands.migration import MigrationPolicy
     from optuna_propulate.operators import Operator
@@ -122,8 +122,8 @@ class Island:
         self._known = Population()
         self._own = OwnedIndividuals(population_size)
         self._joined = Population()
-        self._withdrawn: list[RankKey] = []  # what the peers need to be told some time
-        self._newcomers: deque[RankKey] = deque()  # immigrants for whom nobody has made room
+        self._withdrawn: list[IndividualId] = []  # what the peers need to be told some time
+        self._newcomers: deque[IndividualId] = deque()  # immigrants for whom nobody has made room
         self._destinations = [
             (target, int(n_migrants))
             for target, n_migrants in enumerate(topology[index])
@@ -145,15 +145,15 @@ class Island:
         messages = self._exchange.receive()
         if not messages:
             return
-        removed: list[RankKey] = []
+        removed: list[IndividualId] = []
         for message in messages:
             if isinstance(message, News):
                 for individual in message.born:
                     self._context.hear(individual)
                 for individual in message.added:
                     self._known.add(individual)
-                for key in message.removed:
-                    self._known.remove(key)
+                for identity in message.removed:
+                    self._known.remove(identity)
             else:
                 removed += self._arrive(message, rng)
         self._tell(removed)
@@ -167,7 +167,7 @@ class Island:
         for population in (self._joined, self._known):
             population.add(individual)
         if len(self._joined) > self._size:
-            worst = self._joined.worst().rank_key
+            worst = self._joined.worst().id
             for population in (self._joined, self._known):
                 population.remove(worst)
 
@@ -222,14 +222,14 @@ class Island:
         self._n_unannounced += 1
 
     def _add(self, individual: Individual, *, told: bool = False) -> None:
-        if not (told or self._own.keeps(individual.rank_key)):
+        if not (told or self._own.keeps(individual)):
             return  # forgotten at once
         self._known.add(individual)
         self._own.add(individual, offered=told)
-        for key, offered in self._own.overflow():
-            self._known.remove(key)
+        for identity, offered in self._own.overflow():
+            self._known.remove(identity)
             if offered:
-                self._withdrawn.append(key)
+                self._withdrawn.append(identity)
 
     def _departs(self, rng: np.random.Generator) -> bool:
         if not self._destinations:
@@ -250,24 +250,24 @@ class Island:
             migrants = tuple(self._migration.emigrants(n_migrants)(fit, rng))
             departures.append(Departure(migrants, island, worker))
             if leaving:
-                gone = {migrant.rank_key for migrant in migrants}
-                candidates = [c for c in candidates if c.rank_key not in gone]
+                gone = {migrant.id for migrant in migrants}
+                candidates = [c for c in candidates if c.id not in gone]
                 n_spare -= len(migrants)
         return departures
 
-    def _retire(self, departures: list[Departure]) -> list[RankKey]:
-        gone = [migrant.rank_key for there in departures for migrant in there.individuals]
+    def _retire(self, departures: list[Departure]) -> list[IndividualId]:
+        gone = [migrant.id for there in departures for migrant in there.individuals]
         self.tally.departed += len(gone)
-        return [key for key in gone if self._give_up(key)]
+        return [identity for identity in gone if self._give_up(identity)]
 
-    def _arrive(self, message: Migrants, rng: np.random.Generator) -> list[RankKey]:
+    def _arrive(self, message: Migrants, rng: np.random.Generator) -> list[IndividualId]:
         pollinated = not isinstance(self._migration, Migration)
         for migrant in message.individuals:
-            key = migrant.rank_key
+            identity = migrant.id
             if (
                 pollinated
                 and not message.told
-                and (key in self._known or not self._own.keeps(key))
+                and (identity in self._known or not self._own.keeps(migrant))
             ):
                 self.tally.turned_away += 1
                 continue
@@ -278,19 +278,19 @@ class Island:
                 self._announce(newcomer)
             self._add(migrant, told=message.told)
             if pollinated:
-                self._newcomers.append(key)
+                self._newcomers.append(identity)
         return self._make_room(rng)
 
-    def _make_room(self, rng: np.random.Generator) -> list[RankKey]:
+    def _make_room(self, rng: np.random.Generator) -> list[IndividualId]:
         """Give up one individual for each immigrant that came; one without is not given up.
 
         Returns:
-            The keys of those that the peers know of.
+            The ids of those that the peers know of.
         """
         removed = []
         while self._newcomers and self._own.n_spare > 0:
             settled = set(self._newcomers)
-            fit = [individual for individual in self._own if individual.rank_key not in settled]
+            fit = [individual for individual in self._own if individual.id not in settled]
             if not fit:
                 break
             n_owed = min(len(self._newcomers), len(fit), self._own.n_spare)
@@ -298,20 +298,20 @@ class Island:
             for individual in self._migration.immigrants(n_owed)(fit, rng):
                 self._newcomers.popleft()
                 self.tally.replaced += 1
-                if self._give_up(individual.rank_key):
-                    removed.append(individual.rank_key)
+                if self._give_up(individual.id):
+                    removed.append(individual.id)
         self.tally.owed = len(self._newcomers)
         return removed
 
-    def _give_up(self, key: RankKey) -> bool:
-        self._known.remove(key)
-        return self._own.give_up(key)
+    def _give_up(self, identity: IndividualId) -> bool:
+        self._known.remove(identity)
+        return self._own.give_up(identity)
 
     def _matters(self, reserve: Individual) -> bool:
         """Tell whether the peers must know of an individual: whether it is in the pool."""
-        return self._known.rank(reserve.rank_key) < self._size
+        return self._known.rank(reserve) < self._size
 
-    def _tell(self, removed: Sequence[RankKey] = ()) -> None:
+    def _tell(self, removed: Sequence[IndividualId] = ()) -> None:
         """Tell the peers of reserves that belong into the breeding pool, and of ``removed``."""
         added = []
         while (reserve := self._own.best_reserve) is not None:
@@ -324,10 +324,10 @@ class Island:
         if not (added or removed or due):
             return
         while (last := self._own.worst_offered) is not None:
-            if self._known.rank(last.rank_key) < 2 * self._size:
+            if self._known.rank(last) < 2 * self._size:
                 break
             self._own.withdraw(last)
-            self._withdrawn.append(last.rank_key)
+            self._withdrawn.append(last.id)
         born = tuple(self._unannounced)
         self._exchange.publish(News(tuple(added), (*removed, *self._withdrawn), born))
         self._withdrawn.clear()

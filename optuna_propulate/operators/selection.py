@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.operators.base import BreedingPool
 
 
@@ -117,7 +118,7 @@ def _lowest(size: int, n: int, rng: np.random.Generator) -> int:
 def _ranked(individuals: Sequence[Individual]) -> Sequence[Individual]:
     if isinstance(individuals, BreedingPool):
         return individuals.pool
-    return sorted(individuals, key=lambda individual: individual.rank_key)
+    return sorted(individuals, key=by_loss)
 
 
 def _check_count(name: str, count: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
+from typing import Any
 from typing import NamedTuple
 
 from optuna.study import StudyDirection
@@ -14,6 +15,7 @@ from optuna_propulate.evolution.genes import Gene
 from optuna_propulate.evolution.individual import NO_WORKER
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.individual import Lineage
+from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.records.attributes import ISLAND
 from optuna_propulate.records.attributes import generation_of
 from optuna_propulate.records.attributes import integer_attribute
@@ -28,13 +30,11 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial
 
-    from optuna_propulate.evolution.individual import RankKey
-
 
 _ANYBODY = Individual(genes={})
 
 
-class Evaluation(NamedTuple):
+class Outcome(NamedTuple):
     """What a trial came to.
 
     Args:
@@ -51,7 +51,7 @@ def individual_of(
     direction: StudyDirection,
     n_islands: int,
     *,
-    evaluation: Evaluation | None = None,
+    outcome: Outcome | None = None,
     bred: Individual | None = None,
 ) -> Individual:
     """Return an evaluated trial as evolution sees it.
@@ -62,12 +62,12 @@ def individual_of(
         trial: The trial; one without our attributes is dealt out by its number.
         direction: The direction of the study.
         n_islands: How many islands it can have come from.
-        evaluation: What it came to, where the trial does not hold that yet.
+        outcome: What it came to, where the trial does not hold that yet.
         bred: The offspring that the trial evaluated; ``None`` for what the trial records of it.
     """
-    evaluation = evaluation or evaluation_of(trial, trial.state, trial.values)
-    assert evaluation is not None
-    value, last_step = evaluation
+    outcome = outcome or outcome_of(trial, trial.state, trial.values)
+    assert outcome is not None
+    value, last_step = outcome
     if bred is None:
         bred = _recorded_offspring(trial, n_islands)
     return Individual(
@@ -87,14 +87,14 @@ def individual_of(
     )
 
 
-def rank_key_of(trial: FrozenTrial, direction: StudyDirection) -> RankKey:
+def rank_of(trial: FrozenTrial, direction: StudyDirection) -> Any:
     """Return what a complete trial is ordered by among all trials of its study."""
-    return individual_of(trial, direction, 1, bred=_ANYBODY).rank_key
+    return by_loss(individual_of(trial, direction, 1, bred=_ANYBODY))
 
 
-def evaluation_of(
+def outcome_of(
     trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-) -> Evaluation | None:
+) -> Outcome | None:
     """Return what a trial came to: a value, and the step that it was pruned after.
 
     Args:
@@ -106,10 +106,10 @@ def evaluation_of(
         ``None`` for a trial that says nothing: one that failed, or was pruned without a report.
     """
     if state == TrialState.COMPLETE and values:
-        return Evaluation(values[0], math.inf)
+        return Outcome(values[0], math.inf)
     if state == TrialState.PRUNED and trial.intermediate_values:
         step = max(trial.intermediate_values)
-        return Evaluation(trial.intermediate_values[step], float(step))
+        return Outcome(trial.intermediate_values[step], float(step))
     return None
 
 
@@ -153,4 +153,4 @@ def complete(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 def is_evaluated(trial: FrozenTrial) -> bool:
     """Tell whether a trial is one to learn from: complete, or pruned after a report."""
-    return evaluation_of(trial, trial.state, trial.values) is not None
+    return outcome_of(trial, trial.state, trial.values) is not None

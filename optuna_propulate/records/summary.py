@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from optuna_propulate._optuna_compat import trial_by_number
 from optuna_propulate.records.attributes import island_of
 from optuna_propulate.records.conversion import complete
-from optuna_propulate.records.conversion import rank_key_of
+from optuna_propulate.records.conversion import rank_of
 from optuna_propulate.records.migrations import migrations_of
 from optuna_propulate.records.migrations import residences
 from optuna_propulate.storages.outlines import outlined_trials
@@ -68,7 +68,7 @@ def summary_of(study: Study, trials: Sequence[FrozenTrial], top_n: int) -> str:
             f"island {island}: {len(here)} individuals active, {len(bred.get(island, []))} bred "
             f"here, {migrants_in[island]} migrants in, {migrants_out[island]} out"
         )
-        key = partial(rank_key_of, direction=study.direction)
+        key = partial(rank_of, direction=study.direction)
         for best in nsmallest(top_n, here, key=key):
             shown = best.params or trial_by_number(study, best.number).params
             lines.append(f"  {best.value:.6g}, trial {best.number}: {shown}")

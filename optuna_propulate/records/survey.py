@@ -7,6 +7,7 @@ from collections import Counter
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from typing import Any
 from typing import TypeVar
 
 from optuna.study import StudyDirection
@@ -14,7 +15,7 @@ from optuna.study import StudyDirection
 from optuna_propulate.records.attributes import island_of
 from optuna_propulate.records.attributes import worker_of
 from optuna_propulate.records.conversion import complete
-from optuna_propulate.records.conversion import rank_key_of
+from optuna_propulate.records.conversion import rank_of
 from optuna_propulate.records.migrations import migrations_of
 from optuna_propulate.records.migrations import residences
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial
 
-    from optuna_propulate.evolution.individual import RankKey
 
 _Item = TypeVar("_Item")
 _Key = TypeVar("_Key")
@@ -82,7 +82,7 @@ def survey(
         direction: The study's direction.
     """
     individuals, living = complete(trials), residences(trials)
-    keys = {trial.number: rank_key_of(trial, direction) for trial in individuals}
+    keys = {trial.number: rank_of(trial, direction) for trial in individuals}
     bred = Counter(map(island_of, individuals))
     active = _grouped(individuals, lambda trial: living.get(trial.number, island_of(trial)))
     workers = _grouped(_workers(trials, keys), lambda worker: worker.island)
@@ -123,7 +123,7 @@ def goodness(values: Sequence[float | None], direction: StudyDirection) -> list[
     ]
 
 
-def _workers(trials: Sequence[FrozenTrial], keys: Mapping[int, RankKey]) -> list[WorkerRecord]:
+def _workers(trials: Sequence[FrozenTrial], keys: Mapping[int, Any]) -> list[WorkerRecord]:
     finished = _grouped(
         (trial for trial in trials if trial.state.is_finished()),
         lambda trial: (island_of(trial), worker_of(trial)),
@@ -142,7 +142,7 @@ def _workers(trials: Sequence[FrozenTrial], keys: Mapping[int, RankKey]) -> list
     return sorted(records, key=lambda record: record.worker)
 
 
-def _best(trials: Iterable[FrozenTrial], keys: Mapping[int, RankKey]) -> FrozenTrial | None:
+def _best(trials: Iterable[FrozenTrial], keys: Mapping[int, Any]) -> FrozenTrial | None:
     individuals = (trial for trial in trials if trial.number in keys)
     return min(individuals, key=lambda trial: keys[trial.number], default=None)
 

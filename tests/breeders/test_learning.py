@@ -31,6 +31,7 @@ from optuna_propulate.breeders.parzen import Mixture
 from optuna_propulate.evolution.genes import Gene
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.individual import Lineage
+from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.operators import Operator
 from optuna_propulate.operators import Pipeline
 from optuna_propulate.operators import PointMutation
@@ -109,7 +110,7 @@ def search(
     rng, context = np.random.default_rng(seed), BreedingContext()
     trials: list[Individual] = []
     for number in range(n_trials):
-        context.pool = sorted(trials, key=lambda one: one.rank_key)[:20]
+        context.pool = sorted(trials, key=by_loss)[:20]
         (child,) = operator(context, rng) if number >= 10 else [Individual(genes={})]
         units = child.units if number >= 10 else rng.random(n_genes)
         genes = {f"x{i}": Gene(float(unit), UNIT) for i, unit in enumerate(units)}

@@ -14,6 +14,7 @@ from optuna_propulate.evolution.individual import NO_WORKER
 from optuna_propulate.evolution.individual import UNNUMBERED
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.individual import Lineage
+from optuna_propulate.evolution.ranking import by_loss
 
 
 @given(individuals())
@@ -31,15 +32,14 @@ def test_an_individual_has_no_room_for_other_attributes() -> None:
 def test_an_individual_begins_unevaluated_and_without_ancestors() -> None:
     individual = Individual(genes={})
     assert individual.loss == math.inf
-    assert individual.rank_key[3:] == (UNNUMBERED, NO_WORKER)
+    assert individual.id == (UNNUMBERED, NO_WORKER)
     assert individual.generation == 0
     assert individual.lineage == Lineage((), (), ())
 
 
 def test_trials_of_two_workers_with_one_number_are_different() -> None:
     assert (
-        Individual(genes={}, number=3, worker=0).rank_key
-        != Individual(genes={}, number=3, worker=1).rank_key
+        Individual(genes={}, number=3, worker=0).id != Individual(genes={}, number=3, worker=1).id
     )
 
 
@@ -56,7 +56,7 @@ def test_individuals_are_ordered_by_violation_then_last_step_then_loss_then_numb
         Individual(genes={}, violation=0.5, loss=-math.inf, number=0, worker=0),
         Individual(genes={}, violation=2.0, loss=-5.0, number=0, worker=0),
     ]
-    assert all(better.rank_key < worse.rank_key for better, worse in pairwise(best_first))
+    assert all(by_loss(better) < by_loss(worse) for better, worse in pairwise(best_first))
 
 
 @given(individuals(), individuals())
@@ -65,7 +65,7 @@ def test_a_feasible_individual_always_comes_before_an_infeasible_one(
 ) -> None:
     feasible, infeasible = sorted([one, other], key=lambda individual: individual.violation)
     if feasible.violation < infeasible.violation:
-        assert feasible.rank_key < infeasible.rank_key
+        assert by_loss(feasible) < by_loss(infeasible)
 
 
 @given(st.lists(st.text(max_size=5)))

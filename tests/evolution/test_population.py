@@ -9,6 +9,7 @@ from support.strategies import evaluated
 
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.population import Population
+from optuna_propulate.evolution.ranking import by_loss
 
 
 Changes = list[tuple[bool, Individual]]
@@ -19,7 +20,7 @@ arrivals = st.lists(evaluated(), max_size=30)
 @st.composite
 def changes(draw: st.DrawFn) -> Changes:
     """Draw additions and removals of a few individuals, each several times, in any order."""
-    individuals = draw(st.lists(evaluated(), max_size=8))
+    individuals = draw(st.lists(evaluated(), max_size=8, unique_by=lambda one: one.id))
     if not individuals:
         return []
     return draw(st.lists(st.tuples(st.booleans(), st.sampled_from(individuals)), max_size=40))
@@ -31,7 +32,7 @@ def changed(steps: Changes) -> Population:
         if added:
             population.add(individual)
         else:
-            population.remove(individual.rank_key)
+            population.remove(individual.id)
     return population
 
 
@@ -39,9 +40,10 @@ def members(steps: Changes) -> list[Individual]:
     """Return what was added more often than removed, by counting: the model of a population."""
     balance = Counter[tuple]()
     for added, individual in steps:
-        balance[individual.rank_key] += 1 if added else -1
-    different = {individual.rank_key: individual for _, individual in steps}
-    return [different[key] for key in sorted(different) if balance[key] >= 1]
+        balance[individual.id] += 1 if added else -1
+    different = {individual.id: individual for _, individual in steps}
+    held = [one for identity, one in different.items() if balance[identity] >= 1]
+    return sorted(held, key=by_loss)
 
 
 @given(changes())
@@ -75,17 +77,17 @@ def test_best_gives_the_first_members(steps: Changes, n: int) -> None:
 
 @given(changes(), evaluated())
 def test_a_rank_is_the_number_of_better_members(steps: Changes, other: Individual) -> None:
-    better = [member for member in members(steps) if member.rank_key < other.rank_key]
-    assert changed(steps).rank(other.rank_key) == len(better)
+    better = [member for member in members(steps) if by_loss(member) < by_loss(other)]
+    assert changed(steps).rank(other) == len(better)
 
 
 @given(changes())
 def test_membership_and_the_worst_agree_with_the_order(steps: Changes) -> None:
     population = changed(steps)
-    held = {member.rank_key for member in population}
-    assert all((i.rank_key in population) == (i.rank_key in held) for _, i in steps)
+    held = {member.id for member in population}
+    assert all((i.id in population) == (i.id in held) for _, i in steps)
     if held:
-        assert population.worst().rank_key == max(held)
+        assert population.worst() is max(population, key=by_loss)
     else:
         with pytest.raises(IndexError):
             population.worst()

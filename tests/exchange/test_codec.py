@@ -11,6 +11,7 @@ from support.strategies import individuals
 from optuna_propulate.evolution.genes import Gene
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.individual import Lineage
+from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
 from optuna_propulate.exchange.codec import decode
@@ -24,14 +25,14 @@ groups = st.lists(individuals(), max_size=3).map(tuple)
 
 
 def shown(individual: Individual) -> str:
-    return repr((sorted(individual.genes.items()), individual.rank_key, individual.lineage))
+    return repr((sorted(individual.genes.items()), by_loss(individual), individual.lineage))
 
 
 @given(groups, groups, groups)
 def test_messages_arrive_as_they_were_sent(
     added: tuple[Individual, ...], gone: tuple[Individual, ...], born: tuple[Individual, ...]
 ) -> None:
-    news = News(added + born, tuple(individual.rank_key for individual in gone), born)
+    news = News(added + born, tuple(individual.id for individual in gone), born)
     arrived = decode(encode(news))
     assert isinstance(arrived, News)
     assert [*map(shown, arrived.added)] == [*map(shown, news.added)]
@@ -70,6 +71,6 @@ def test_choices_that_cannot_be_pickled_stay_at_home(caplog: pytest.LogCaptureFi
         assert isinstance(arrived, News)
         assert arrived.added == arrived.born
         assert set(arrived.born[0].genes) == {"x", "pair"}
-        assert arrived.born[0].rank_key == individual.rank_key
+        assert by_loss(arrived.born[0]) == by_loss(individual)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "'activation'" in caplog.text

@@ -13,6 +13,7 @@ import optuna
 
 from optuna_propulate import Migration
 from optuna_propulate import PropulateSampler
+from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.islands import migrations
 from optuna_propulate.records.conversion import individual_of
 
@@ -103,7 +104,7 @@ def test_a_process_that_joins_later_knows_who_left_for_good(
     assert set(stays.values()) <= {0, 1}
     for island in (0, 1):
         here = [number for (number, home), n in stays.items() if home == island and n]
-        ranked = sorted(here, key=lambda n: individual_of(trials[n], study.direction, 2).rank_key)
+        ranked = sorted(here, key=lambda n: by_loss(individual_of(trials[n], study.direction, 2)))
         assert _pool(tmp_path, island, Migration(0.0), monkeypatch) == ranked[:6]
 
 

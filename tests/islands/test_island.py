@@ -171,7 +171,7 @@ def test_what_cannot_enter_the_pool_is_told_when_the_pool_shrinks() -> None:
 def test_the_order_of_messages_does_not_matter() -> None:
     network, (home, peer) = settlers((2,), Migration(0.0))
     gone, stays = one(0, 1.0, home), one(1, 2.0, home)
-    for news in (News(removed=(gone.rank_key,)), News(added=(stays,)), News(added=(gone,))):
+    for news in (News(removed=(gone.id,)), News(added=(stays,)), News(added=(gone,))):
         network.send(news, 0, 1)
         peer.take_in(RNG)
     assert numbers(peer) == [1]

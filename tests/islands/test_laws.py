@@ -87,7 +87,7 @@ def check_laws(
 ) -> None:
     assert sorted(individual.number for individual in finished.births) == list(range(n_trials))
     journeys = [
-        laws.Journey(individual.rank_key, origin, departure.island)
+        laws.Journey(individual.id, origin, departure.island)
         for _, origin, departure in finished.departures
         for individual in departure.individuals
     ]

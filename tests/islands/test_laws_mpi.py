@@ -63,7 +63,7 @@ def check_run(
         [laws.View.from_json(rank["view"]) for rank in outcome.ranks],
         births,
         [
-            laws.Journey(births[record.number].rank_key, record.origin, record.target)
+            laws.Journey(births[record.number].id, record.origin, record.target)
             for record in records
         ],
         leaving=leaving,

@@ -20,6 +20,7 @@ from optuna_propulate.breeders import WarmUp
 from optuna_propulate.evolution.individual import NO_WORKER
 from optuna_propulate.evolution.individual import UNNUMBERED
 from optuna_propulate.evolution.individual import Individual
+from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.operators import IntervalMutation
 from optuna_propulate.operators import Operator
 from optuna_propulate.operators import Pipeline
@@ -83,7 +84,7 @@ def reversed_genes(individual: Individual) -> Individual:
 def portrait(individuals: Sequence[Individual]) -> list[str]:
     """Return all there is to see of individuals; unlike ``==``, a NaN is itself here."""
     return [
-        repr((sorted(i.genes.items()), i.rank_key, i.island, i.generation, i.lineage))
+        repr((sorted(i.genes.items()), by_loss(i), i.island, i.generation, i.lineage))
         for i in individuals
     ]
 

@@ -55,7 +55,7 @@ def test_a_random_individual_has_no_parents_and_no_past(individual: Individual, 
     random = randomized(individual, seed)
     assert random.lineage == Lineage(operators=("RandomInitialization",))
     assert (random.generation, random.loss, random.violation) == (0, math.inf, 0.0)
-    assert random.rank_key[3:] == (UNNUMBERED, NO_WORKER)
+    assert random.id == (UNNUMBERED, NO_WORKER)
 
 
 @given(st.lists(bred(), max_size=4), seeds)

@@ -54,7 +54,7 @@ def speak(exchange: Exchange, worker: int) -> list[tuple[int, int]]:
     sent = []
     for step in range(N_ROUNDS):
         one = individual(worker, 10 * worker + step)
-        gone = (individual(worker, 10 * worker + step - 1).rank_key,) if step else ()
+        gone = (individual(worker, 10 * worker + step - 1).id,) if step else ()
         exchange.publish(News((one,), gone))
         for island in range(len(SIZES)):
             if island != island_of(worker):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from typing import Any
 
+from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.islands import Island
 
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from optuna_propulate.evolution.individual import Individual
-    from optuna_propulate.evolution.individual import RankKey
+    from optuna_propulate.evolution.individual import IndividualId
 
 
 class Witness(Island):
@@ -28,12 +29,12 @@ class Witness(Island):
         self.active = Counter[Any]()
 
     def _add(self, individual: Individual, *, told: bool = False) -> None:
-        self.active[individual.rank_key] += 1
+        self.active[individual.id] += 1
         super()._add(individual, told=told)
 
-    def _give_up(self, key: RankKey) -> bool:
-        self.active[key] -= 1
-        return super()._give_up(key)
+    def _give_up(self, identity: IndividualId) -> bool:
+        self.active[identity] -= 1
+        return super()._give_up(identity)
 
 
 @dataclass
@@ -42,19 +43,19 @@ class View:
 
     Args:
         island: Where it lives.
-        pool: The keys of its breeding pool.
+        pool: The ids of its breeding pool.
         active: How often it made each individual active, less how often it retired it.
         tally: How many events of each kind it issued.
     """
 
     island: int
-    pool: list[RankKey]
-    active: Counter[RankKey]
+    pool: list[IndividualId]
+    active: Counter[IndividualId]
     tally: dict[str, int]
 
     @classmethod
     def of(cls, witness: Witness) -> View:
-        pool = [individual.rank_key for individual in witness.breeding_pool]
+        pool = [individual.id for individual in witness.breeding_pool]
         return cls(witness.index, pool, witness.active, asdict(witness.tally))
 
     def to_json(self) -> list[Any]:
@@ -63,15 +64,15 @@ class View:
     @classmethod
     def from_json(cls, values: list[Any]) -> View:
         island, pool, active, tally = values
-        counts = Counter({_key(key): count for key, count in active})
-        return cls(island, [_key(key) for key in pool], counts, tally)
+        counts = Counter({(number, worker): count for (number, worker), count in active})
+        return cls(island, [(number, worker) for number, worker in pool], counts, tally)
 
 
 @dataclass(frozen=True)
 class Journey:
     """One individual that was sent from an island to another."""
 
-    key: RankKey
+    identity: IndividualId
     origin: int
     target: int
 
@@ -93,9 +94,11 @@ def check(
         leaving: Whether migrants left for good, or copies of them travelled.
         population_size: The size of the breeding pool.
     """
-    bred: defaultdict[int, set[RankKey]] = defaultdict(set)
+    bred: defaultdict[int, set[IndividualId]] = defaultdict(set)
+    keys: dict[IndividualId, Any] = {}
     for individual in births:
-        bred[individual.island].add(individual.rank_key)
+        bred[individual.island].add(individual.id)
+        keys[individual.id] = by_loss(individual)
     by_island: defaultdict[int, list[View]] = defaultdict(list)
     for view in views:
         by_island[view.island].append(view)
@@ -103,7 +106,7 @@ def check(
     for island, here in by_island.items():
         assert _total(here, "born") == len(bred[island])
         assert min(active[island].values(), default=0) >= 0
-        _check_pools(here, active[island], population_size)
+        _check_pools(here, active[island], keys, population_size)
     if leaving:
         _check_migration(active, bred, journeys)
     else:
@@ -111,15 +114,21 @@ def check(
             _check_pollination(island, here, active[island], bred[island], journeys)
 
 
-def _check_pools(here: list[View], active: Counter[RankKey], population_size: int) -> None:
-    replayed = sorted(key for key, n_stays in active.items() if n_stays > 0)[:population_size]
+def _check_pools(
+    here: list[View],
+    active: Counter[IndividualId],
+    keys: dict[IndividualId, Any],
+    population_size: int,
+) -> None:
+    living = [identity for identity, n_stays in active.items() if n_stays > 0]
+    replayed = sorted(living, key=lambda identity: keys[identity])[:population_size]
     for view in here:
         assert view.pool == replayed
 
 
 def _check_migration(
-    active: dict[int, Counter[RankKey]],
-    bred: dict[int, set[RankKey]],
+    active: dict[int, Counter[IndividualId]],
+    bred: dict[int, set[IndividualId]],
     journeys: Sequence[Journey],
 ) -> None:
     everywhere = Counter[Any]()
@@ -128,8 +137,8 @@ def _check_migration(
     assert everywhere == Counter(key for keys in bred.values() for key in keys)
     stays = Counter((key, island) for island, keys in bred.items() for key in keys)
     for journey in journeys:
-        stays[journey.key, journey.target] += 1
-        stays[journey.key, journey.origin] -= 1
+        stays[journey.identity, journey.target] += 1
+        stays[journey.identity, journey.origin] -= 1
     for island, members in active.items():
         assert all(stays[key, island] == n_stays for key, n_stays in members.items())
 
@@ -137,8 +146,8 @@ def _check_migration(
 def _check_pollination(
     island: int,
     here: list[View],
-    active: Counter[RankKey],
-    bred: set[RankKey],
+    active: Counter[IndividualId],
+    bred: set[IndividualId],
     journeys: Sequence[Journey],
 ) -> None:
     n_sent = sum(journey.target == island for journey in journeys)
@@ -148,7 +157,7 @@ def _check_pollination(
     assert sum(active[key] == 0 for key in bred) <= _total(here, "replaced")
 
 
-def _merged(here: list[View]) -> Counter[RankKey]:
+def _merged(here: list[View]) -> Counter[IndividualId]:
     """Return the sums of all counts, also where they are 0 or below, which ``+`` would drop."""
     merged = Counter[Any]()
     for view in here:
@@ -158,8 +167,3 @@ def _merged(here: list[View]) -> Counter[RankKey]:
 
 def _total(here: list[View], name: str) -> int:
     return sum(view.tally[name] for view in here)
-
-
-def _key(values: list[Any]) -> RankKey:
-    violation, last_step, loss, number, worker = values
-    return (violation, last_step, loss, number, worker)

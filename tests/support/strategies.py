@@ -17,6 +17,7 @@ from optuna_propulate.evolution.genes import Gene
 from optuna_propulate.evolution.individual import NO_WORKER
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.individual import Lineage
+from optuna_propulate.evolution.ranking import by_loss
 
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def pools(draw: DrawFn, min_size: int = 0, max_size: int = 5) -> list[Individual
             unique_by=lambda individual: individual.number,
         )
     )
-    return sorted(pool, key=lambda individual: individual.rank_key)
+    return sorted(pool, key=by_loss)
 
 
 @st.composite
