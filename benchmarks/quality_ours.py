@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from quality_contenders import durations
 
 from optuna_propulate.breeders import DifferentialMutation
-from optuna_propulate.breeders import crossover_and_mutation
+from optuna_propulate.breeders import WarmUp
 from optuna_propulate.breeders.defaults import choose_among
 from optuna_propulate.breeders.defaults import ways_to_breed
 from optuna_propulate.islands import Pollination
@@ -21,6 +21,7 @@ from optuna_propulate.operators import Pipeline
 from optuna_propulate.operators import SelectTournament
 from optuna_propulate.operators import SelfAdaptiveMutation
 from optuna_propulate.operators import UniformCrossover
+from optuna_propulate.operators import crossover_and_mutation
 
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from quality_mixed import Suggest
     from quality_tasks import Task
 
+    from optuna_propulate.breeders import Breeder
     from optuna_propulate.evolution.genes import Gene
     from optuna_propulate.operators import Operator
 
@@ -51,17 +53,17 @@ class Variant:
     of_paper: bool = False
     population_size: int | None = None
 
-    def operator(self, population_size: int, n_workers: int) -> Operator:
+    def breeder(self, population_size: int, n_workers: int) -> Breeder:
         """Return what breeds on an island with so many workers."""
         if self.of_paper:
-            return crossover_and_mutation(population_size)
+            return WarmUp(population_size, crossover_and_mutation())
         ways = [way for name, way in ways_to_breed(n_workers).items() if name != self.without]
         if self.beside is not None:
             ways.append((FURTHER_WAYS[self.beside], 0.03))
         return choose_among(ways, population_size)
 
 
-FURTHER_WAYS: dict[str, Operator] = {
+FURTHER_WAYS: dict[str, Operator | Breeder] = {
     "steps": Pipeline(SelectTournament(2), UniformCrossover(1.0), SelfAdaptiveMutation()),
     "differences": DifferentialMutation(),
 }
@@ -115,7 +117,7 @@ def search(
         n_trials=task.n_trials,
         objective=objective,
         duration=duration,
-        breed=variant.operator(population_size, n_mates),
+        breeder=variant.breeder(population_size, n_mates),
         topology=resolve_topology("fully_connected", variant.n_islands),
         migration=Pollination(migration),
         population_size=population_size,

@@ -36,11 +36,12 @@ from typing import Any
 import numpy as np
 from optuna.distributions import FloatDistribution
 
-from optuna_propulate.breeders import crossover_and_mutation
+from optuna_propulate.breeders import WarmUp
 from optuna_propulate.evolution.genes import Gene
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.population import Population
 from optuna_propulate.evolution.ranking import by_loss
+from optuna_propulate.exchange.base import Exchange
 from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
 from optuna_propulate.exchange.codec import decode
@@ -53,6 +54,7 @@ from optuna_propulate.islands import resolve_topology
 from optuna_propulate.islands.simulation import over
 from optuna_propulate.islands.simulation import simulate
 from optuna_propulate.islands.simulation import worker_streams
+from optuna_propulate.operators import crossover_and_mutation
 
 
 if TYPE_CHECKING:
@@ -62,20 +64,30 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from optuna_propulate.evolution.individual import IndividualId
-    from optuna_propulate.exchange.base import Exchange
     from optuna_propulate.exchange.base import Message
     from optuna_propulate.islands.migration import MigrationPolicy
     from optuna_propulate.islands.simulation import Simulation
 
 
-class Metered:
+class Metered(Exchange):
     """An exchange that counts the messages and bytes that leave through it."""
 
     def __init__(self, exchange: Exchange) -> None:
         self.n_messages = self.n_bytes = 0
         self._exchange = exchange
-        self.n_workers = exchange.n_workers
-        self.pick, self.receive, self.settle = exchange.pick, exchange.receive, exchange.settle
+
+    @property
+    def n_workers(self) -> int:
+        return self._exchange.n_workers
+
+    def pick(self, island: int, rng: np.random.Generator) -> int | None:
+        return self._exchange.pick(island, rng)
+
+    def receive(self) -> Sequence[Message]:
+        return self._exchange.receive()
+
+    def settle(self, take_in: Callable[[], None]) -> None:
+        self._exchange.settle(take_in)
 
     def publish(self, news: News) -> None:
         self._count(news, self.n_workers - 1)
@@ -189,7 +201,7 @@ def run(
         n_trials=n_trials,
         objective=over(problem.space, problem),
         duration=lambda worker, genes: next(durations),
-        breed=crossover_and_mutation(layout.population_size),
+        breeder=WarmUp(layout.population_size, crossover_and_mutation()),
         topology=resolve_topology("fully_connected", layout.n_islands),
         migration=layout.policy,
         population_size=layout.population_size,

@@ -33,7 +33,6 @@ from optuna_propulate.islands.configuration import IslandConfiguration
 from optuna_propulate.parallel.launch import comm_timeout
 from optuna_propulate.parallel.launch import communicator
 from optuna_propulate.parallel.launch import watch_loop
-from optuna_propulate.records.attributes import STORAGE
 from optuna_propulate.records.attributes import system_attributes
 from optuna_propulate.records.attributes import user_attributes
 from optuna_propulate.records.conversion import individual_of
@@ -46,6 +45,7 @@ from optuna_propulate.records.reading import read_trials
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Sequence
 
     from mpi4py import MPI
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from optuna.trial import TrialState
 
+    from optuna_propulate.breeders import Breeder
     from optuna_propulate.evolution.individual import Individual
     from optuna_propulate.exchange.base import Exchange
     from optuna_propulate.islands.island import Tally
@@ -93,32 +94,31 @@ class PropulateSampler(BaseSampler):
     Args:
         population_size: The size of the breeding pool, at least 2; ``None`` for what
             ``islands.default_population_size`` says.
-        crossover_probability: How likely two parents are crossed, in [0, 1]. This and the three
-            arguments after it ask for the operators of Propulate's paper,
-            ``breeders.crossover_and_mutation``, in place of ``breeders.default_operator``.
-        mutation_probability: How likely each of the two mutations happens, in [0, 1].
-        random_probability: How likely an offspring is replaced by a random one, in [0, 1].
-        sigma_factor: The standard deviation of a mutation's step as a fraction of the range
-            (the log-scaled range where the distribution is log-scaled), above 0.
-        operators: A composed operator, called with the breeding pool once that is full; it takes
-            the place of the four arguments before it. Until then trials are random.
+        operators: An operator, such as ``operators.crossover_and_mutation()`` of Propulate's
+            paper, called with the breeding pool once that is full; until then trials are random.
+            Or a ``breeders.Breeder``, which proposes each trial, and may learn. ``None`` for
+            ``breeders.default_breeder``.
         islands: How many islands (sizes differ by one at most), the number of workers of each,
             which must add up, or ``"node"`` for one per compute node. Ranks are contiguous.
         topology: ``"fully_connected"``, ``"ring"``, ``"two_way_ring"``, ``"star"``, ``"torus"``,
             ``"unconnected"``; a matrix of shape ``(n_islands, n_islands)`` whose entry (i, j) is
             how many individuals island i sends island j at a migration; or a function from the
             number of islands to such a matrix.
-        migration: ``Pollination(...)`` or ``Migration(...)``; ``None`` for ``Pollination()``.
+        migration: ``Pollination(...)``, ``Migration(...)``, or a ``MigrationPolicy`` of your own;
+            ``None`` for ``Pollination()``.
         island: The island of this process if there are several and no MPI, from 0; ``None`` for
             the environment variable ``OPTUNA_PROPULATE_ISLAND``.
+        exchange: Builds what carries individuals between the workers of a study, from the islands
+            and the worker's place there; ``None`` for MPI messages under mpirun, and for the
+            study's own attributes with several islands and no MPI.
         comm: The communicator of the workers; ``None`` for ``MPI.COMM_WORLD`` under mpirun.
         seed: The seed of all workers, each of which draws a stream of its own; not negative.
 
     Raises:
         TimeoutError: If not every rank builds a sampler with ``islands="node"``, and none has come
             to do so for a minute.
-        TypeError: If ``islands``, ``topology``, ``migration``, ``operators`` or ``comm`` is of
-            another type.
+        TypeError: If ``islands``, ``topology``, ``migration``, ``operators``, ``exchange`` or
+            ``comm`` is of another type.
         ValueError: If an argument is out of its range. What differs between the ranks is found
             at the first use, or by ``create_study``.
 
@@ -133,15 +133,12 @@ class PropulateSampler(BaseSampler):
         self,
         *,
         population_size: int | None = None,
-        crossover_probability: float | None = None,
-        mutation_probability: float | None = None,
-        random_probability: float | None = None,
-        sigma_factor: float | None = None,
-        operators: Operator | None = None,
+        operators: Operator | Breeder | None = None,
         islands: int | Sequence[int] | str = 1,
         topology: Topology = "fully_connected",
         migration: MigrationPolicy | None = None,
         island: int | None = None,
+        exchange: Callable[[IslandConfiguration], Exchange] | None = None,
         comm: MPI.Intracomm | None = None,
         seed: int | None = None,
     ) -> None:
@@ -150,14 +147,10 @@ class PropulateSampler(BaseSampler):
         self._configuration = IslandConfiguration.checked(
             comm, islands, island, variable, topology, migration, population_size
         )
-        settings = {
-            "crossover_probability": crossover_probability,
-            "mutation_probability": mutation_probability,
-            "random_probability": random_probability,
-            "sigma_factor": sigma_factor,
-        }
-        given = {name: value for name, value in settings.items() if value is not None}
-        self._breed = self._configuration.operator(operators, given)
+        self._breeder = self._configuration.breeder(operators)
+        if exchange is not None and not callable(exchange):
+            raise TypeError(f"exchange must build an Exchange when called, but got {exchange!r}.")
+        self._exchange = exchange
         self._seed = seed
         self._rng = self._stream(seed, self._configuration.worker)
         self._prepare()
@@ -280,7 +273,7 @@ class PropulateSampler(BaseSampler):
         if is_multi_objective(study):
             return  # refused at the first parameter, as Optuna's own samplers do
         offspring = self._breed_for(study, trial)
-        exchange = STORAGE if self._shares_storage else None
+        exchange = self._state(study).exchange.name
         set_attributes(
             study,
             trial,
@@ -349,9 +342,10 @@ class PropulateSampler(BaseSampler):
                     for there in departures
                     for migrant in there.individuals
                 ]
-                attributes = migration_attributes(migrants, self._configuration.migration.name)
-            if isinstance(known.exchange, StorageExchange):
-                attributes |= known.exchange.outgoing()
+                attributes = migration_attributes(
+                    migrants, leaves_home=self._configuration.migration.leaves_home
+                )
+            attributes |= known.exchange.outgoing()
         if attributes:
             set_attributes(study, trial, {}, attributes)
 
@@ -376,9 +370,7 @@ class PropulateSampler(BaseSampler):
         """Call a worker without MPI by its first trial, so that no two processes are alike."""
         if known.named:
             return
-        known.named, known.island.worker = True, number
-        if isinstance(known.exchange, StorageExchange):
-            known.exchange.worker = number
+        known.named, known.island.worker, known.exchange.worker = True, number, number
         if number > 0 and self._seed is not None:
             self._rng = self._stream(self._seed, number)
 
@@ -393,39 +385,35 @@ class PropulateSampler(BaseSampler):
             return states[study_id(study)]
 
     def _new_state(self) -> _StudyState:
-        exchange: Exchange = LocalExchange.alone()
-        if self._transport is not None:
-            exchange = MpiExchange(
-                self._transport, self._configuration.archipelago.islands, self._n_studies
-            )
-        elif self._shares_storage:
-            exchange = StorageExchange(self._configuration.island, self._configuration.n_islands)
+        exchange = self._new_exchange()
         self._n_studies += 1
         island = Island(
             index=self._configuration.island,
             worker=self._configuration.worker,
             population_size=self._configuration.population_size,
-            breed=self._breed,
+            breeder=self._breeder,
             topology=self._configuration.topology,
             migration=self._configuration.migration,
             exchange=exchange,
         )
         return _StudyState(island, exchange)
 
-    @property
-    def _shares_storage(self) -> bool:
-        return self._transport is None and self._configuration.n_islands > 1
+    def _new_exchange(self) -> Exchange:
+        where = self._configuration
+        if self._exchange is not None:
+            return self._exchange(where)
+        if self._transport is not None:
+            return MpiExchange(self._transport, where.archipelago.islands, self._n_studies)
+        if where.n_islands > 1:
+            return StorageExchange(where.island, where.n_islands)
+        return LocalExchange.alone()
 
     def _read(self, known: _StudyState, study: Study, trials: list[FrozenTrial]) -> None:
-        if isinstance(known.exchange, StorageExchange):
-            untold = known.exchange.read(study, trials)
-        else:
-            untold = self._individuals(study, trials)
-        for individual in untold:
+        for individual in self._individuals(study, known.exchange.read(study, trials)):
             if individual.island == self._configuration.island:
                 known.island.join(individual)
 
-    def _individuals(self, study: Study, trials: list[FrozenTrial]) -> list[Individual]:
+    def _individuals(self, study: Study, trials: Sequence[FrozenTrial]) -> list[Individual]:
         n_islands = self._configuration.n_islands
         evaluated = filter(is_evaluated, trials)
         return [individual_of(trial, study.direction, n_islands) for trial in evaluated]

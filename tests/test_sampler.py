@@ -11,12 +11,25 @@ from optuna.testing.pytest_samplers import RelativeSamplerTestCase
 from optuna.testing.pytest_samplers import SingleOnlySamplerTestCase
 
 from optuna_propulate import PropulateSampler
+from optuna_propulate.breeders import ParzenSampling
+from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.ranking import by_loss
+from optuna_propulate.exchange.local import Network
+from optuna_propulate.islands import Migration
+from optuna_propulate.islands import Pollination
+from optuna_propulate.operators import SelectBest
+from optuna_propulate.operators import SelectUniform
+from optuna_propulate.operators import crossover_and_mutation
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    import numpy as np
+
+    from optuna_propulate.breeders import BreedingContext
+    from optuna_propulate.breeders import Evaluation
 
 
 class TestContract(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase):
@@ -122,20 +135,35 @@ def test_threads_share_a_sampler() -> None:
     assert len(study.trials) == 100
 
 
+class Upwards:
+    """A migration policy of somebody else's: copies of any, in place of the best."""
+
+    leaves_home = False
+
+    def __init__(self, probability: float) -> None:
+        self.probability = probability
+
+    def emigrants(self, n: int) -> SelectUniform:
+        return SelectUniform(n)
+
+    def replaced(self, n: int) -> SelectBest:
+        return SelectBest(n)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ({"population_size": 1}, ValueError, "population_size"),
-        ({"crossover_probability": 1.5}, ValueError, "crossover_probability"),
-        ({"mutation_probability": -0.1}, ValueError, "mutation_probability"),
-        ({"random_probability": float("nan")}, ValueError, "random_probability"),
-        ({"sigma_factor": 0.0}, ValueError, "sigma_factor"),
         ({"islands": 2}, ValueError, "islands"),
         ({"islands": "two"}, TypeError, "islands"),
         ({"topology": "moebius"}, ValueError, "moebius"),
         ({"topology": [[1]]}, ValueError, r"topology\[0\]\[0\]"),
         ({"migration": 0.5}, TypeError, "migration"),
         ({"operators": 3}, TypeError, "operators"),
+        ({"operators": ParzenSampling}, TypeError, "operators"),
+        ({"migration": Migration}, TypeError, "migration"),
+        ({"migration": Upwards(2.0)}, ValueError, "probability"),
+        ({"exchange": "mpi"}, TypeError, "exchange"),
         ({"comm": "world"}, TypeError, "comm"),
     ],
 )
@@ -162,14 +190,70 @@ def test_the_default_breeds_in_three_ways() -> None:
     assert not ways & operators_of(PropulateSampler(seed=1), n_trials=10)
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [{"crossover_probability": 0.7}, {"sigma_factor": 0.05}, {"mutation_probability": 0.4}],
-)
-def test_the_settings_of_the_paper_ask_for_its_operators(setting: dict[str, float]) -> None:
-    operators = operators_of(PropulateSampler(seed=1, **setting))
+def test_an_operator_breeds_once_the_pool_is_full() -> None:
+    sampler = PropulateSampler(population_size=12, operators=crossover_and_mutation(), seed=1)
+    assert operators_of(sampler, n_trials=12) == {"RandomInitialization"}
+    operators = operators_of(sampler)
     assert "IntervalMutation" in operators
     assert not operators & {"CovarianceSampling", "ParzenSampling"}
+
+
+class Repeat:
+    """A breeder that proposes the best that it has heard of once more."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+        self.best = Individual(genes={})
+
+    def propose(self, context: BreedingContext, rng: np.random.Generator) -> Individual:
+        return Individual(self.best.genes)
+
+    def observe(self, evaluation: Evaluation) -> None:
+        self.heard.append(evaluation.individual.number)
+        if evaluation.rank == 0:
+            self.best = evaluation.individual
+
+
+def test_a_breeder_proposes_each_trial_and_learns_for_one_study() -> None:
+    breeder = Repeat()
+    sampler = PropulateSampler(operators=breeder, seed=1)
+    for _ in range(2):
+        study = optuna.create_study(sampler=sampler)
+        study.optimize(sphere, n_trials=5)
+        assert len({trial.params["x"] for trial in study.trials}) == 1
+        (known,) = sampler._states[study._storage].values()
+        assert known.island._breeder.heard == list(range(5))  # type: ignore[attr-defined]
+    assert breeder.heard == []
+
+
+def test_an_exchange_of_somebody_elses_carries_migrants() -> None:
+    network, n_trials = Network([range(1), range(1, 2)]), 30
+    samplers = [
+        PropulateSampler(
+            islands=2,
+            island=island,
+            migration=Pollination(1.0),
+            exchange=lambda where: network.exchange(where.island),
+            seed=1,
+        )
+        for island in range(2)
+    ]
+    storage = optuna.storages.InMemoryStorage()
+    studies = [
+        optuna.create_study(
+            storage=storage, sampler=sampler, study_name="shared", load_if_exists=True
+        )
+        for sampler in samplers
+    ]
+    for _ in range(n_trials):
+        for study in studies:
+            study.optimize(sphere, n_trials=1)
+    for sampler, study in zip(samplers, studies, strict=True):
+        tally = sampler.tally(study)
+        assert tally.born == n_trials
+        assert tally.arrived + tally.turned_away > n_trials / 2
+        islands = {individual.island for individual in sampler.breeding_pool(study)}
+        assert islands == {0, 1}
 
 
 def test_a_small_population_is_random_no_longer_than_it_must() -> None:

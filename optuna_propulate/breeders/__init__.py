@@ -1,11 +1,12 @@
 """Breeders: propose offspring, and learn from every evaluation that their worker hears of."""
 
+from optuna_propulate.breeders.base import Breeder
+from optuna_propulate.breeders.base import Evaluation
+from optuna_propulate.breeders.base import OperatorBreeder
 from optuna_propulate.breeders.cma_es import CovarianceSampling
 from optuna_propulate.breeders.conditional import InheritMissing
 from optuna_propulate.breeders.context import BreedingContext
-from optuna_propulate.breeders.defaults import crossover_and_mutation
-from optuna_propulate.breeders.defaults import default_operator
-from optuna_propulate.breeders.defaults import propulate_defaults
+from optuna_propulate.breeders.defaults import default_breeder
 from optuna_propulate.breeders.differential_evolution import DifferentialMutation
 from optuna_propulate.breeders.duplicates import AvoidDuplicates
 from optuna_propulate.breeders.operator_selection import CreditChoice
@@ -15,14 +16,15 @@ from optuna_propulate.breeders.startup import WarmUp
 
 __all__ = [
     "AvoidDuplicates",
+    "Breeder",
     "BreedingContext",
     "CovarianceSampling",
     "CreditChoice",
     "DifferentialMutation",
+    "Evaluation",
     "InheritMissing",
+    "OperatorBreeder",
     "ParzenSampling",
     "WarmUp",
-    "crossover_and_mutation",
-    "default_operator",
-    "propulate_defaults",
+    "default_breeder",
 ]

@@ -1,46 +1,44 @@
-"""Covariance matrix adaptation: offspring from a normal distribution that follows the births."""
+"""Covariance matrix adaptation: offspring from a normal distribution that learns."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from optuna_propulate.breeders.context import BreedingContext
+from optuna_propulate.breeders.base import breeder_of
 from optuna_propulate.breeders.normal_distribution import AdaptiveNormal
 from optuna_propulate.breeders.normal_distribution import generation_size
 from optuna_propulate.evolution.ranking import by_loss
-from optuna_propulate.operators.base import Operator
 from optuna_propulate.operators.base import offspring
 
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
-    from optuna_propulate.breeders.context import Birth
+    from optuna_propulate.breeders.base import Breeder
+    from optuna_propulate.breeders.base import Evaluation
+    from optuna_propulate.breeders.context import BreedingContext
     from optuna_propulate.breeders.gene_matrix import GeneMatrix
     from optuna_propulate.evolution.individual import Individual
+    from optuna_propulate.operators import Operator
 
 _TOP = 20
 _N_REDRAWN = 10
 
 
-@dataclass(frozen=True)
 class CovarianceSampling:
     """Draws the ordered genes from a normal distribution adapted as in CMA-ES.
 
-    The births that such draws led to, on whichever worker of the island, and those of other
-    operators that are among the best, make up the generations that the distribution learns from.
+    The evaluations of such draws, on whichever worker of the island, and those of other ways to
+    breed that are among the best, make up the generations that the distribution learns from.
     It starts around the best quarter of the pool, and anew when it has converged or a new gene
     turns up. Categories come from one of the best of the pool; one in ten is drawn anew.
 
     Args:
-        otherwise: What makes the offspring if no gene is ordered.
-        n_births: How many births make a generation at least; the dimension may ask for more.
+        otherwise: The breeder or operator that takes over if no gene is ordered.
+        n_births: How many evaluations make a generation at least; the dimension may ask for more.
         sigma: The width that the distribution starts with, as a fraction of the range; above 0.
 
     Raises:
@@ -51,68 +49,70 @@ class CovarianceSampling:
         external solutions into CMA-ES, arXiv:1110.4181.
     """
 
-    otherwise: Operator
-    n_births: int = 4
-    sigma: float = 0.2
+    def __init__(
+        self, otherwise: Operator | Breeder, n_births: int = 4, sigma: float = 0.2
+    ) -> None:
+        if n_births < 4:
+            raise ValueError(f"n_births must be at least 4, but got {n_births}.")
+        if not sigma > 0.0:
+            raise ValueError(f"sigma must be above 0, but got {sigma}.")
+        self._otherwise = breeder_of(otherwise)
+        self._sigma = sigma
+        self._follower = Follower(n_births)
 
-    def __post_init__(self) -> None:
-        if self.n_births < 4:
-            raise ValueError(f"n_births must be at least 4, but got {self.n_births}.")
-        if not self.sigma > 0.0:
-            raise ValueError(f"sigma must be above 0, but got {self.sigma}.")
-
-    def __call__(
-        self, individuals: Sequence[Individual], rng: np.random.Generator
-    ) -> Sequence[Individual]:
-        context = BreedingContext.of(individuals)
-        matrix, ordered = context.matrix, context.matrix.ordered
-        if not len(context) or not len(ordered):
-            return self.otherwise(individuals, rng)
-        follower = context.recall(self, lambda: Follower(matrix, self.n_births))
-        if not follower.is_ready:
-            pool = matrix.rows(context[: max(3, len(context) // 4)])[:, ordered]
-            follower.start(pool, ordered, self.sigma)
-        parent = context[int(rng.random(3).min() * len(context))]
+    def propose(self, context: BreedingContext, rng: np.random.Generator) -> Individual:
+        matrix, pool = context.matrix, context.pool
+        ordered = matrix.ordered
+        if not len(pool) or not len(ordered):
+            return self._otherwise.propose(context, rng)
+        if not self._follower.follows(matrix):
+            best = matrix.rows(pool[: max(3, len(pool) // 4)])[:, ordered]
+            self._follower.start(best, matrix, self._sigma)
+        parent = pool[int(rng.random(3).min() * len(pool))]
         child = matrix.row(parent)
         if len(ordered) < matrix.n_columns:
             redrawn = matrix.is_category & ~np.isnan(child) & (rng.random(len(child)) < 0.1)
             child[redrawn] = rng.random(int(redrawn.sum()))
-        child[ordered] = follower.draw(rng)
-        return [offspring(matrix.genes(child), [parent], type(self).__name__)]
+        child[ordered] = self._follower.draw(rng)
+        return offspring(matrix.genes(child), [parent], type(self).__name__)
+
+    def observe(self, evaluation: Evaluation) -> None:
+        self._otherwise.observe(evaluation)
+        self._follower.add(evaluation)
 
 
 class Follower:
-    """A normal distribution that follows the births that one worker hears of.
+    """A normal distribution that follows the evaluations that one worker hears of.
 
     Args:
-        matrix: The columns of the births' genes.
-        n_births: How many births make a generation at least.
+        n_births: How many evaluations make a generation at least.
     """
 
-    def __init__(self, matrix: GeneMatrix, n_births: int) -> None:
-        self._matrix, self._n_births = matrix, n_births
+    def __init__(self, n_births: int) -> None:
+        self._n_births = n_births
         self._normal: AdaptiveNormal | None = None
+        self._matrix: GeneMatrix | None = None
         self._ordered: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
         self._n_columns = self._size = 0
         self._generation: list[Individual] = []
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether there is a distribution over all genes that has not converged."""
+    def follows(self, matrix: GeneMatrix) -> bool:
+        """Tell whether there is a distribution over all ordered genes that has not converged."""
         return (
             self._normal is not None
-            and self._n_columns == self._matrix.n_columns
+            and self._matrix is matrix
+            and self._n_columns == matrix.n_columns
             and not self._normal.has_converged
         )
 
-    def start(self, pool: NDArray[np.float64], ordered: NDArray[np.intp], sigma: float) -> None:
+    def start(self, pool: NDArray[np.float64], matrix: GeneMatrix, sigma: float) -> None:
         """Begin at the mean of some individuals' ordered genes, shape ``(n, n_ordered)``."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing but NaN
             mean = np.nanmean(pool, axis=0)
         self._normal = AdaptiveNormal(np.where(np.isnan(mean), 0.5, mean), sigma)
-        self._n_columns, self._ordered = self._matrix.n_columns, ordered
-        self._size = max(self._n_births, generation_size(len(ordered)))
+        self._matrix, self._n_columns, self._ordered = matrix, matrix.n_columns, matrix.ordered
+        self._size = max(self._n_births, generation_size(len(self._ordered)))
         self._generation.clear()
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -125,13 +125,15 @@ class Follower:
                 return drawn
         return np.clip(drawn, 0.0, 1.0)
 
-    def hear(self, birth: Birth) -> None:
-        own = CovarianceSampling.__name__ in birth.individual.lineage.operators
-        if self._normal is None or not (own or birth.rank < _TOP):
+    def add(self, evaluation: Evaluation) -> None:
+        """Count an evaluation into the generation, and learn from that when it is complete."""
+        own = CovarianceSampling.__name__ in evaluation.individual.lineage.operators
+        if self._normal is None or not (own or evaluation.rank < _TOP):
             return
+        assert self._matrix is not None
         if self._n_columns != self._matrix.n_columns:
             return
-        self._generation.append(birth.individual)
+        self._generation.append(evaluation.individual)
         if len(self._generation) >= self._size:
             ranked = sorted(self._generation, key=by_loss)
             self._normal.learn(self._matrix.rows(ranked)[:, self._ordered])

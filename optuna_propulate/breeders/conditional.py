@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from optuna_propulate.breeders.context import BreedingContext
-from optuna_propulate.operators.base import Operator
+from optuna_propulate.breeders.base import breeder_of
 from optuna_propulate.operators.base import check_probability
 
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
 
+    from optuna_propulate.breeders.base import Breeder
+    from optuna_propulate.breeders.base import Evaluation
+    from optuna_propulate.breeders.context import BreedingContext
     from optuna_propulate.evolution.individual import Individual
+    from optuna_propulate.operators import Operator
 
 
-@dataclass(frozen=True)
 class InheritMissing:
     """Completes offspring by genes that only other members of the pool have.
 
@@ -27,38 +26,34 @@ class InheritMissing:
     there it starts from what a member of that branch knows, instead of at random.
 
     Args:
-        operator: What makes the offspring.
+        operators: What makes the offspring.
         probability: How likely each missing gene is inherited.
 
     Raises:
         ValueError: If ``probability`` is not in [0, 1].
     """
 
-    operator: Operator
-    probability: float = 0.9
+    def __init__(self, operators: Operator | Breeder, probability: float = 0.9) -> None:
+        self._breeder = breeder_of(operators)
+        self._probability = check_probability("probability", probability)
 
-    def __post_init__(self) -> None:
-        check_probability("probability", self.probability)
+    def propose(self, context: BreedingContext, rng: np.random.Generator) -> Individual:
+        child = self._breeder.propose(context, rng)
+        if len(child.genes) == context.matrix.n_columns or not child.lineage.parents:
+            return child
+        return self._complete(child, context, rng)
 
-    def __call__(
-        self, individuals: Sequence[Individual], rng: np.random.Generator
-    ) -> Sequence[Individual]:
-        context = BreedingContext.of(individuals)
-        return [
-            child
-            if len(child.genes) == context.matrix.n_columns or not child.lineage.parents
-            else self._complete(child, context, rng)
-            for child in self.operator(context, rng)
-        ]
+    def observe(self, evaluation: Evaluation) -> None:
+        self._breeder.observe(evaluation)
 
     def _complete(
         self, child: Individual, context: BreedingContext, rng: np.random.Generator
     ) -> Individual:
         genes = dict(child.genes)
         for name in context.matrix.names:
-            if name in genes or rng.random() >= self.probability:
+            if name in genes or rng.random() >= self._probability:
                 continue
-            donors = [member for member in context if name in member.genes]
+            donors = [member for member in context.pool if name in member.genes]
             if donors:
                 genes[name] = donors[int(rng.integers(len(donors)))].genes[name]
         return replace(child, genes=genes)

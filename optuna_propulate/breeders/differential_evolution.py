@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from optuna_propulate.breeders.context import BreedingContext
+from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.operators.base import offspring
 
 
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from optuna_propulate.breeders.context import Birth
-    from optuna_propulate.evolution.individual import Individual
+    from optuna_propulate.breeders.base import Evaluation
+    from optuna_propulate.breeders.context import BreedingContext
 
     Row = NDArray[np.float64]
 
@@ -31,7 +30,6 @@ _WIDTH = 0.1
 _N_BEATEN = 1024
 
 
-@dataclass(frozen=True)
 class DifferentialMutation:
     r"""Moves a member of the pool towards a better one, and along a difference of two others.
 
@@ -55,31 +53,29 @@ class DifferentialMutation:
         (current-to-pbest); Tanabe and Fukunaga, SHADE, CEC 2013 (success history).
     """
 
-    p: float = 0.15
-    n_remembered: int = 5
+    def __init__(self, p: float = 0.15, n_remembered: int = 5) -> None:
+        if not 0.0 < p <= 1.0:
+            raise ValueError(f"p must be in (0, 1], but got {p}.")
+        if n_remembered < 1:
+            raise ValueError(f"n_remembered must be at least 1, but got {n_remembered}.")
+        self._p = p
+        self._history = SuccessHistory(n_remembered)
 
-    def __post_init__(self) -> None:
-        if not 0.0 < self.p <= 1.0:
-            raise ValueError(f"p must be in (0, 1], but got {self.p}.")
-        if self.n_remembered < 1:
-            raise ValueError(f"n_remembered must be at least 1, but got {self.n_remembered}.")
-
-    def __call__(
-        self, individuals: Sequence[Individual], rng: np.random.Generator
-    ) -> Sequence[Individual]:
-        context = BreedingContext.of(individuals)
-        if not len(context) or not context.matrix.n_columns:
-            return [offspring({}, [one], type(self).__name__) for one in context[:1]]
-        history = context.recall(self, lambda: SuccessHistory(self.n_remembered))
-        factor, rate = history.draw(rng)
-        members = [one for one in context if one.number not in history.beaten]
+    def propose(self, context: BreedingContext, rng: np.random.Generator) -> Individual:
+        pool = context.pool
+        if not pool:
+            return Individual(genes={})
+        if not context.matrix.n_columns:
+            return offspring({}, pool[:1], type(self).__name__)
+        factor, rate = self._history.draw(rng)
+        members = [one for one in pool if one.number not in self._history.beaten]
         if len(members) < 4:
-            members = list(context)
+            members = list(pool)
         target = _one_of(members, rng)
-        n_best = min(max(2, round(self.p * len(members))), len(members))
+        n_best = min(max(2, round(self._p * len(members))), len(members))
         best = _one_of(members[:n_best], rng)
         first = _other(members, (target,), rng)
-        second = _other(context, (target, first), rng)
+        second = _other(pool, (target, first), rng)
         matrix = context.matrix
         rows = matrix.rows((target, best, first, second))
         moved = _moved(rows, factor)
@@ -89,19 +85,17 @@ class DifferentialMutation:
         crossed = rng.random(len(moved)) < rate
         crossed[int(rng.random() * len(moved))] = True
         child = np.where(crossed & ~np.isnan(moved), moved, rows[0])
-        return [
-            offspring(
-                matrix.genes(child),
-                [target, best, first, second],
-                type(self).__name__,
-                **{
-                    FACTOR: factor,
-                    RATE: rate,
-                    TARGET_LOSS: target.loss,
-                    TARGET_VIOLATION: target.violation,
-                },
-            )
-        ]
+        strategy = {
+            FACTOR: factor,
+            RATE: rate,
+            TARGET_LOSS: target.loss,
+            TARGET_VIOLATION: target.violation,
+        }
+        parents = [target, best, first, second]
+        return offspring(matrix.genes(child), parents, type(self).__name__, **strategy)
+
+    def observe(self, evaluation: Evaluation) -> None:
+        self._history.add(evaluation.individual)
 
 
 def _other(
@@ -155,8 +149,9 @@ class SuccessHistory:
         rate = float(rng.normal(mean_rate, _WIDTH))
         return min(factor, 1.0), min(max(rate, 0.0), 1.0)
 
-    def hear(self, birth: Birth) -> None:
-        child, lineage = birth.individual, birth.individual.lineage
+    def add(self, child: Individual) -> None:
+        """Learn from a child that was evaluated, if it beat its target."""
+        lineage = child.lineage
         if DifferentialMutation.__name__ not in lineage.operators:
             return
         target = lineage.strategy

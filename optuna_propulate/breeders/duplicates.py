@@ -1,40 +1,32 @@
-"""Operators around an operator: what its offspring lack is inherited, duplicates are avoided."""
+"""Offspring that were not evaluated before."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from optuna_propulate.breeders.context import BreedingContext
+from optuna_propulate.breeders.base import breeder_of
 from optuna_propulate.evolution.genes import is_ordered
 from optuna_propulate.operators.mutation import PointMutation
 
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
 
-    from optuna_propulate.breeders.context import Birth
+    from optuna_propulate.breeders.base import Breeder
+    from optuna_propulate.breeders.base import Evaluation
+    from optuna_propulate.breeders.context import BreedingContext
     from optuna_propulate.evolution.genes import Gene
     from optuna_propulate.evolution.individual import Individual
-    from optuna_propulate.operators.base import Operator
-
+    from optuna_propulate.operators import Operator
 
 Names = tuple[str, ...]
-
-
 Values = tuple[float, ...]
 
-
 _N_REMEMBERED = 10_000
-
-
 _N_BRANCHES = 64
 
 
-@dataclass(frozen=True)
 class AvoidDuplicates:
     """Mutates offspring that were evaluated before, or are now.
 
@@ -42,52 +34,42 @@ class AvoidDuplicates:
     Otherwise crossover alone would fill the pool of a search in few dimensions with copies.
 
     Args:
-        operator: What makes the offspring.
+        operators: What makes the offspring.
         n_tries: How often a duplicate is mutated; at least 1.
 
     Raises:
         ValueError: If ``n_tries`` is below 1.
     """
 
-    operator: Operator
-    n_tries: int = 10
+    def __init__(self, operators: Operator | Breeder, n_tries: int = 10) -> None:
+        if n_tries < 1:
+            raise ValueError(f"n_tries must be at least 1, but got {n_tries}.")
+        self._breeder = breeder_of(operators)
+        self._n_tries = n_tries
+        self._known = KnownSettings()
 
-    def __post_init__(self) -> None:
-        if self.n_tries < 1:
-            raise ValueError(f"n_tries must be at least 1, but got {self.n_tries}.")
-
-    def __call__(
-        self, individuals: Sequence[Individual], rng: np.random.Generator
-    ) -> Sequence[Individual]:
-        context = BreedingContext.of(individuals)
-        known = context.recall(self, KnownSettings)
-        return [
-            self._new(child, known, context.pending, rng) for child in self.operator(context, rng)
-        ]
-
-    def _new(
-        self,
-        child: Individual,
-        known: KnownSettings,
-        pending: Sequence[Individual],
-        rng: np.random.Generator,
-    ) -> Individual:
-        under_way = {_setting(one) for one in pending}
-        for _ in range(self.n_tries):
-            if not (known.holds(child) or (under_way and _setting(child) in under_way)):
+    def propose(self, context: BreedingContext, rng: np.random.Generator) -> Individual:
+        child = self._breeder.propose(context, rng)
+        under_way = {_setting(one) for one in context.pending}
+        for _ in range(self._n_tries):
+            if not (self._known.holds(child) or (under_way and _setting(child) in under_way)):
                 break
             (child,) = PointMutation(probability=1.0)([child], rng)
         return child
 
+    def observe(self, evaluation: Evaluation) -> None:
+        self._known.add(evaluation.individual)
+        self._breeder.observe(evaluation)
+
 
 class KnownSettings:
-    """The settings of the latest births, by the genes' names."""
+    """The settings of the latest evaluations, by the genes' names."""
 
     def __init__(self) -> None:
         self._values: dict[Names, OrderedDict[Values, None]] = {}
 
     def holds(self, child: Individual) -> bool:
-        """Tell whether a birth had the child's genes, as far as that one asked for them."""
+        """Tell whether one that is known has the child's genes, as far as it asked for them."""
         own, setting = _setting(child)
         if setting in self._values.get(own, ()):
             return True
@@ -98,8 +80,9 @@ class KnownSettings:
             for names, values in self._values.items()
         )
 
-    def hear(self, birth: Birth) -> None:
-        names, setting = _setting(birth.individual)
+    def add(self, individual: Individual) -> None:
+        """Remember the setting of an individual that was evaluated."""
+        names, setting = _setting(individual)
         if not names:
             return
         values = self._values.pop(names, None) or OrderedDict()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from optuna_propulate.breeders.context import BreedingContext
+from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.operators.base import offspring
 
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from optuna_propulate.breeders.context import Birth
+    from optuna_propulate.breeders.base import Evaluation
+    from optuna_propulate.breeders.context import BreedingContext
     from optuna_propulate.breeders.gene_matrix import GeneMatrix
-    from optuna_propulate.evolution.individual import Individual
 
     Rows = NDArray[np.float64]
 
@@ -30,15 +29,14 @@ _MOST_GOOD = 25
 _ROOT = math.sqrt(2.0 * math.pi)
 
 
-@dataclass(frozen=True)
 class ParzenSampling:
     """Draws candidates near good individuals, and takes the one least like the bad ones.
 
     Both densities are mixtures of multivariate kernels, one for each individual and a uniform
     one: truncated normal for ordered genes, mostly the category itself for categories, uniform
-    for a gene that the individual lacks. The good ones are a set that every tenth birth makes
+    for a gene that the individual lacks. The good ones are a set that every tenth evaluation makes
     larger by one, up to 25, and that keeps its best; the latest others are bad, and so are
-    offspring that are still being evaluated, lest workers crowd.
+    offspring that are still being evaluated, so that workers do not crowd.
 
     Args:
         n_candidates: How many candidates are compared.
@@ -53,46 +51,46 @@ class ParzenSampling:
         arXiv:2304.11127 (bandwidths).
     """
 
-    n_candidates: int = 24
-    n_bad: int = 150
+    def __init__(self, n_candidates: int = 24, n_bad: int = 150) -> None:
+        for name, count in (("n_candidates", n_candidates), ("n_bad", n_bad)):
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, but got {count}.")
+        self._n_candidates = n_candidates
+        self._history = History(n_bad)
 
-    def __post_init__(self) -> None:
-        for name in ("n_candidates", "n_bad"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, but got {getattr(self, name)}.")
-
-    def __call__(
-        self, individuals: Sequence[Individual], rng: np.random.Generator
-    ) -> Sequence[Individual]:
-        context = BreedingContext.of(individuals)
-        history = context.recall(self, lambda: History(self.n_bad))
-        good = history.good or list(context)
-        if not good or not context.matrix.n_columns:
-            return [offspring({}, [one], type(self).__name__) for one in good[:1]]
-        matrix = context.matrix
+    def propose(self, context: BreedingContext, rng: np.random.Generator) -> Individual:
+        matrix, history = context.matrix, self._history
+        good = history.good or list(context.pool)
+        if not good:
+            return Individual(genes={})
+        if not matrix.n_columns:
+            return offspring({}, good[:1], type(self).__name__)
         pending = [one for one in context.pending if one.genes]
         near = Mixture(matrix, good)
         far = Mixture(matrix, [*history.bad, *pending])
-        candidates, sources = near.sample(self.n_candidates, rng)
+        candidates, sources = near.sample(self._n_candidates, rng)
         best = int(np.argmax(near.log_density(candidates) - far.log_density(candidates)))
         row, parent = candidates[best], good[0]
         if sources[best] < len(good):  # else it comes from the uniform kernel
             parent = good[sources[best]]
             row = np.where(np.isnan(matrix.row(parent)), np.nan, row)
-        return [offspring(matrix.genes(row), [parent], type(self).__name__)]
+        return offspring(matrix.genes(row), [parent], type(self).__name__)
+
+    def observe(self, evaluation: Evaluation) -> None:
+        self._history.add(evaluation.individual)
 
 
 class History:
-    """The good births, a tenth of those heard of, and the latest of the others."""
+    """The good individuals, a tenth of those heard of, and the latest of the others."""
 
     def __init__(self, n_bad: int) -> None:
         self.good: list[Individual] = []
         self.bad: deque[Individual] = deque(maxlen=n_bad)
         self._n_heard = 0
 
-    def hear(self, birth: Birth) -> None:
+    def add(self, individual: Individual) -> None:
+        """Remember an individual that was evaluated."""
         self._n_heard += 1
-        individual = birth.individual
         is_full = len(self.good) >= max(2, min(math.ceil(0.1 * self._n_heard), _MOST_GOOD))
         if is_full and by_loss(individual) > by_loss(self.good[-1]):
             self.bad.append(individual)

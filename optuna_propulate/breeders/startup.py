@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from optuna_propulate.breeders.base import breeder_of
+from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.operators.initialization import RandomInitialization
 
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
 
-    from optuna_propulate.evolution.individual import Individual
-    from optuna_propulate.operators.base import Operator
+    from optuna_propulate.breeders.base import Breeder
+    from optuna_propulate.breeders.base import Evaluation
+    from optuna_propulate.breeders.context import BreedingContext
+    from optuna_propulate.operators import Operator
 
 
-@dataclass(frozen=True)
 class WarmUp:
-    """Gives random individuals until the breeding pool is full, then breeds.
+    """Proposes random individuals until the breeding pool is full, then what a breeder does.
 
     Which genes a random individual has is learnt from an individual drawn from those present.
 
     Args:
-        population_size: From how many individuals on ``breed`` takes over; at least 1.
-        breed: The operator for a full pool.
+        population_size: From how many individuals on ``operators`` takes over; at least 1.
+        operators: The breeder or operator for a full pool.
     """
 
-    population_size: int
-    breed: Operator
+    def __init__(self, population_size: int, operators: Operator | Breeder) -> None:
+        self._population_size = population_size
+        self._breeder = breeder_of(operators)
 
-    def __call__(
-        self, individuals: Sequence[Individual], rng: np.random.Generator
-    ) -> Sequence[Individual]:
-        if len(individuals) >= self.population_size:
-            return self.breed(individuals, rng)
-        if not individuals:
-            return []
-        pattern = individuals[int(rng.integers(len(individuals)))]
-        return RandomInitialization(probability=1.0)([pattern], rng)
+    def propose(self, context: BreedingContext, rng: np.random.Generator) -> Individual:
+        pool = context.pool
+        if len(pool) >= self._population_size:
+            return self._breeder.propose(context, rng)
+        if not pool:
+            return Individual(genes={})
+        pattern = pool[int(rng.integers(len(pool)))]
+        return RandomInitialization(probability=1.0)([pattern], rng)[0]
+
+    def observe(self, evaluation: Evaluation) -> None:
+        self._breeder.observe(evaluation)

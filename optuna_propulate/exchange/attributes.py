@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from optuna_propulate.evolution.individual import Lineage
+from optuna_propulate.exchange.base import Exchange
 from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
 from optuna_propulate.records.attributes import NEWS
@@ -33,6 +34,7 @@ from optuna_propulate.records.reading import found
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Sequence
 
     import numpy as np
     from optuna.study import Study
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 _RECENT = 256  # how many of an island's latest trials tell which workers are there
 
 
-class StorageExchange:
+class StorageExchange(Exchange):
     """Holds what a process has read of the study, and what it will write with its next trial.
 
     Workers come and go: there are as many on an island as its latest trials show. Nobody has to
@@ -56,8 +58,9 @@ class StorageExchange:
         n_islands: How many islands there are.
     """
 
+    name = STORAGE
+
     def __init__(self, island: int, n_islands: int) -> None:
-        self.worker: int | None = None
         self._island, self._n_islands = island, n_islands
         self._recent: dict[int, deque[int]] = {}
         self._inbox: list[Message] = []
@@ -69,27 +72,16 @@ class StorageExchange:
         """How many workers this island has, as far as its latest trials show."""
         return len({self.worker, *self._recent.get(self._island, ())} - {None}) or 1
 
-    def read(self, study: Study, trials: list[FrozenTrial]) -> list[Individual]:
-        """Read the messages that finished trials of others carry.
-
-        Args:
-            study: The study.
-            trials: Trials that this process has not read yet, and did not evaluate.
-
-        Returns:
-            The individuals of this island that nobody tells of: those of other samplers, and of
-            runs with another exchange.
-        """
+    def read(self, study: Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Read the messages that finished trials of others carry; return those without any."""
         untold, telling = [], self._unreadable
         for trial in trials:
             if exchange_of(trial) == STORAGE:
                 self._note(trial)
                 self._hear(study, trial)
                 telling.append(trial)
-            elif is_evaluated(trial):
-                individual = individual_of(trial, study.direction, self._n_islands)
-                if individual.island == self._island:
-                    untold.append(individual)
+            else:
+                untold.append(trial)
         self._unreadable = []
         for trial in telling:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from typing import Any
 from typing import Protocol
 
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
 
     from optuna_propulate.evolution.individual import Individual
     from optuna_propulate.evolution.individual import IndividualId
@@ -25,7 +28,7 @@ class News:
         added: The individuals that are active there and were not, or were not told of.
         removed: The ids of those that were told of before, and no longer count: they left,
             were replaced, or are nowhere near the breeding pool.
-        born: Individuals that were evaluated, good or bad, for the operators to learn from. Not
+        born: Individuals that were evaluated, good or bad, for the breeders to learn from. Not
             events: one that is active as well is among ``added``, some time.
     """
 
@@ -51,7 +54,19 @@ Message = News | Migrants
 
 
 class Exchange(Protocol):
-    """Carries messages between the workers of a job; each arrives once, in any order."""
+    """Carries messages between the workers of a job; each arrives once, in any order.
+
+    One whose messages travel through the study itself has a ``name``, and hooks where trials are
+    read and written; for others these do nothing.
+
+    Attributes:
+        worker: The worker whose end this is; ``None`` as long as it has no number.
+        name: What trials record of it, so that readers know who tells of them; ``None`` for one
+            whose messages do not travel through the study.
+    """
+
+    worker: int | None = None
+    name: str | None = None
 
     @property
     def n_workers(self) -> int:
@@ -82,8 +97,24 @@ class Exchange(Protocol):
         """
         ...
 
+    def read(self, study: Study, trials: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
+        """Read the messages that finished trials of others carry.
 
-class Workers:
+        Args:
+            study: The study.
+            trials: Trials that this worker has not read yet, and did not evaluate.
+
+        Returns:
+            Those that no worker tells of: of other samplers, or of runs with another exchange.
+        """
+        return trials
+
+    def outgoing(self) -> dict[str, Any]:
+        """Return the system attributes to write with the trial that has just finished."""
+        return {}
+
+
+class Workers(Exchange):
     """The workers of all islands, where these are known from the start.
 
     Args:
@@ -92,6 +123,7 @@ class Workers:
     """
 
     def __init__(self, islands: Sequence[range], worker: int) -> None:
+        self.worker = worker
         self._islands = islands
         home = next(workers for workers in islands if worker in workers)
         self.peers = [peer for peer in home if peer != worker]

@@ -92,7 +92,7 @@ class LocalExchange(Workers):
 
     def __init__(self, network: Network, islands: Sequence[range], worker: int) -> None:
         super().__init__(islands, worker)
-        self._network, self._worker = network, worker
+        self._network, self._address = network, worker
 
     @classmethod
     def alone(cls) -> LocalExchange:
@@ -102,16 +102,16 @@ class LocalExchange(Workers):
     def publish(self, news: News) -> None:
         """Tell all peers on this worker's island."""
         for peer in self.peers:
-            self._network.send(news, self._worker, peer)
+            self._network.send(news, self._address, peer)
 
     def dispatch(self, migrants: Migrants, worker: int) -> None:
         """Send migrants to a worker of another island."""
-        self._network.send(migrants, self._worker, worker)
+        self._network.send(migrants, self._address, worker)
 
     def receive(self) -> list[Message]:
         """Return what has arrived since the last call."""
-        return self._network.arrived(self._worker)
+        return self._network.arrived(self._address)
 
     def settle(self, take_in: Callable[[], None]) -> None:
         """Let everything arrive and be taken in, once every worker has called this."""
-        self._network.settle(self._worker, take_in)
+        self._network.settle(self._address, take_in)

@@ -6,6 +6,7 @@ from optuna_propulate.islands.archipelago import default_population_size
 from optuna_propulate.islands.island import Departure
 from optuna_propulate.islands.island import Island
 from optuna_propulate.islands.migration import Migration
+from optuna_propulate.islands.migration import MigrationPolicy
 from optuna_propulate.islands.migration import Pollination
 from optuna_propulate.islands.topology import resolve_topology
 from optuna_propulate.records.migrations import MigrationRecord
@@ -17,6 +18,7 @@ __all__ = [
     "Departure",
     "Island",
     "Migration",
+    "MigrationPolicy",
     "MigrationRecord",
     "Pollination",
     "assign_workers",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from optuna_propulate.breeders.defaults import crossover_and_mutation
-from optuna_propulate.breeders.defaults import default_operator
+from optuna_propulate.breeders.base import Breeder
+from optuna_propulate.breeders.base import breeder_of
+from optuna_propulate.breeders.defaults import default_breeder
 from optuna_propulate.breeders.startup import WarmUp
-from optuna_propulate.islands import Migration
 from optuna_propulate.islands import Pollination
 from optuna_propulate.islands import assign_workers
 from optuna_propulate.islands import default_population_size
@@ -16,6 +16,7 @@ from optuna_propulate.islands import resolve_topology
 from optuna_propulate.islands.archipelago import NODE
 from optuna_propulate.islands.archipelago import assign_process
 from optuna_propulate.islands.archipelago import node_sizes
+from optuna_propulate.islands.migration import check_policy
 from optuna_propulate.parallel.launch import comm_timeout
 from optuna_propulate.parallel.nodes import nodes_of
 
@@ -69,9 +70,7 @@ class IslandConfiguration:
         The variable is the island from the environment, if there is one. Collective over the
         communicator if ``islands`` is ``"node"``.
         """
-        migration = Pollination() if migration is None else migration
-        if not isinstance(migration, (Pollination, Migration)):
-            raise TypeError(f"migration must be Pollination or Migration, but got {migration!r}.")
+        migration = Pollination() if migration is None else check_policy(migration)
         worker = 0
         if comm is None:
             archipelago, island = assign_process(islands, island, variable)
@@ -105,20 +104,12 @@ class IslandConfiguration:
             return self.asked_size
         return default_population_size(self._n_peers(worker))
 
-    def operator(self, operators: Operator | None, settings: dict[str, float]) -> Operator:
-        """Return what breeds on the worker's island.
-
-        Args:
-            operators: What was composed; ``None`` for one of our own.
-            settings: Settings of Propulate's operators; none for the default.
-        """
-        if operators is not None:
-            if not callable(operators):
-                raise TypeError(f"operators must be an operator, but got {operators!r}.")
-            return WarmUp(self.population_size, operators)
-        if settings:
-            return crossover_and_mutation(self.population_size, **settings)
-        return default_operator(self.population_size, n_workers=self._n_peers(self.worker))
+    def breeder(self, operators: Operator | Breeder | None) -> Breeder:
+        """Return what breeds on the worker's island: the default, a breeder, or an operator."""
+        if operators is None:
+            return default_breeder(self.population_size, n_workers=self._n_peers(self.worker))
+        breeder = breeder_of(operators)
+        return breeder if breeder is operators else WarmUp(self.population_size, breeder)
 
     @property
     def agreed(self) -> dict[str, str]:
@@ -136,7 +127,7 @@ class IslandConfiguration:
         sizes = self.archipelago.sizes
         lines = [f"islands: {len(sizes)}, of {', '.join(map(str, sizes))} workers"]
         if len(sizes) > 1:
-            policy = self.migration.name
+            policy = type(self.migration).__name__.lower()
             lines += [
                 f"topology: {self.topology.tolist()}",
                 f"{policy}: with probability {self.migration.probability}",

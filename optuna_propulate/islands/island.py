@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from copy import deepcopy
 from dataclasses import dataclass
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from optuna_propulate.breeders.context import BreedingContext
-from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.individual import Lineage
 from optuna_propulate.evolution.population import Population
 from optuna_propulate.exchange.base import Migrants
 from optuna_propulate.exchange.base import News
-from optuna_propulate.islands.migration import Migration
 from optuna_propulate.islands.owned import OwnedIndividuals
 
 
@@ -23,10 +22,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from optuna_propulate.breeders.base import Breeder
+    from optuna_propulate.evolution.individual import Individual
     from optuna_propulate.evolution.individual import IndividualId
     from optuna_propulate.exchange.base import Exchange
     from optuna_propulate.islands.migration import MigrationPolicy
-    from optuna_propulate.operators import Operator
 
 
 _TOLD_AT_ONCE = 64  # births of a worker, each told at once; later ones in ever larger groups,
@@ -84,7 +84,7 @@ class Island:
     best individual that some owner has not told of is worse than ``population_size`` others that
     it knows, and these are told already, or they would be better ones not told of.
 
-    Besides, a worker tells of its births and immigrants, good or bad, for the operators of its
+    Besides, a worker tells of its births and immigrants, good or bad, for the breeders of its
     peers to learn from: of the first at once, later of one in ever more, so that what this costs
     fades away.
 
@@ -92,7 +92,7 @@ class Island:
         index: The island's number.
         worker: The worker whose view this is.
         population_size: The size of the breeding pool.
-        breed: Maps the breeding pool to offspring.
+        breeder: Proposes offspring; a copy of it learns here.
         topology: How many migrants go from island to island, shape ``(n_islands, n_islands)``.
         migration: Who migrates, and when.
         exchange: Carries messages to and from the other workers.
@@ -104,7 +104,7 @@ class Island:
         index: int,
         worker: int,
         population_size: int,
-        breed: Operator,
+        breeder: Breeder,
         topology: NDArray[np.int64],
         migration: MigrationPolicy,
         exchange: Exchange,
@@ -113,7 +113,7 @@ class Island:
         self.worker = worker
         self.tally = Tally()
         self._size = population_size
-        self._breed = breed
+        self._breeder = deepcopy(breeder)
         self._migration = migration
         self._exchange = exchange
         self._context = BreedingContext()
@@ -149,7 +149,7 @@ class Island:
         for message in messages:
             if isinstance(message, News):
                 for individual in message.born:
-                    self._context.hear(individual)
+                    self._observe(individual)
                 for individual in message.added:
                     self._known.add(individual)
                 for identity in message.removed:
@@ -163,7 +163,7 @@ class Island:
 
         As nobody can give them up, the best ``population_size`` of them are all that it takes.
         """
-        self._context.hear(individual)
+        self._observe(individual)
         for population in (self._joined, self._known):
             population.add(individual)
         if len(self._joined) > self._size:
@@ -174,7 +174,7 @@ class Island:
     def resume(self, individuals: Sequence[Individual]) -> None:
         """Own individuals of an earlier run."""
         for individual in individuals:
-            self._context.hear(individual)
+            self._observe(individual)
             self._add(individual)
         self.tally.born += len(individuals)
         self._tell()
@@ -185,12 +185,11 @@ class Island:
         """Return an offspring of the breeding pool; one without genes if the pool is empty.
 
         Args:
-            rng: What the operators draw from.
+            rng: What the breeder draws from.
             pending: Offspring of this process that are being evaluated.
         """
         self._context.look_at(self.breeding_pool, pending)
-        children = self._breed(self._context, rng)
-        child = children[0] if len(children) else Individual(genes={})
+        child = self._breeder.propose(self._context, rng)
         return child.of(child.lineage, self.index, self.worker)
 
     def born(self, individual: Individual, rng: np.random.Generator) -> list[Departure]:
@@ -201,12 +200,12 @@ class Island:
         """
         self.take_in(rng)  # who is up to date tells less
         self.tally.born += 1
-        self._context.hear(individual)
+        self._observe(individual)
         self._announce(individual)
         self._add(individual)
         removed = self._make_room(rng)
         departures = self._depart(rng) if self._departs(rng) else []
-        if isinstance(self._migration, Migration):
+        if self._migration.leaves_home:
             removed += self._retire(departures)
         self._tell(removed)
         for departure in departures:
@@ -216,6 +215,9 @@ class Island:
     def settle(self, rng: np.random.Generator) -> None:
         """Wait until every worker has finished and all messages have arrived, and take them in."""
         self._exchange.settle(lambda: self.take_in(rng))
+
+    def _observe(self, individual: Individual) -> None:
+        self._breeder.observe(self._context.evaluated(individual))
 
     def _announce(self, individual: Individual) -> None:
         self._unannounced.append(individual)
@@ -237,7 +239,7 @@ class Island:
         return bool(rng.random() < self._migration.probability / self._exchange.n_workers)
 
     def _depart(self, rng: np.random.Generator) -> list[Departure]:
-        leaving = isinstance(self._migration, Migration)
+        leaving = self._migration.leaves_home
         n_spare = self._own.n_spare
         candidates = list(self._own) if leaving else self.breeding_pool
         departures = []
@@ -261,11 +263,11 @@ class Island:
         return [identity for identity in gone if self._give_up(identity)]
 
     def _arrive(self, message: Migrants, rng: np.random.Generator) -> list[IndividualId]:
-        pollinated = not isinstance(self._migration, Migration)
+        copied = not self._migration.leaves_home
         for migrant in message.individuals:
             identity = migrant.id
             if (
-                pollinated
+                copied
                 and not message.told
                 and (identity in self._known or not self._own.keeps(migrant))
             ):
@@ -273,11 +275,11 @@ class Island:
                 continue
             self.tally.arrived += 1
             newcomer = replace(migrant, lineage=Lineage())  # no credit for what was bred elsewhere
-            self._context.hear(newcomer)
+            self._observe(newcomer)
             if not message.told:
                 self._announce(newcomer)
             self._add(migrant, told=message.told)
-            if pollinated:
+            if copied:
                 self._newcomers.append(identity)
         return self._make_room(rng)
 
@@ -294,8 +296,7 @@ class Island:
             if not fit:
                 break
             n_owed = min(len(self._newcomers), len(fit), self._own.n_spare)
-            assert not isinstance(self._migration, Migration)
-            for individual in self._migration.immigrants(n_owed)(fit, rng):
+            for individual in self._migration.replaced(n_owed)(fit, rng):
                 self._newcomers.popleft()
                 self.tally.replaced += 1
                 if self._give_up(individual.id):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from typing import ClassVar
+from typing import Protocol
 from typing import TypeAlias
 
 from optuna_propulate.operators import Operator
@@ -15,9 +16,44 @@ from optuna_propulate.operators.base import check_probability
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from optuna_propulate.evolution.individual import Individual
 
 Selection: TypeAlias = "Callable[[int], Operator]"
 """Called with a number of individuals, returns the operator that selects so many."""
+
+
+class MigrationPolicy(Protocol):
+    """Says who travels between islands, how often, and who makes room for them."""
+
+    @property
+    def probability(self) -> float:
+        """How likely the island sends migrants in the time of one trial of each worker."""
+        ...
+
+    @property
+    def leaves_home(self) -> bool:
+        """Whether migrants leave for good; else copies travel, and replace others there."""
+        ...
+
+    def emigrants(self, n: int, /) -> Operator:
+        """Return what selects ``n`` migrants, at most.
+
+        It selects from the breeding pool, if copies travel, and if they leave for good from the
+        individuals that the sending worker owns.
+        """
+        ...
+
+    def replaced(self, n: int, /) -> Operator:
+        """Return what selects the ``n`` individuals that make room for as many copies.
+
+        It selects from the individuals that the receiving worker owns; "the worst" is the worst
+        of these. Nobody asks if migrants leave for good.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,8 +70,8 @@ class Pollination:
             of its own.
         emigrants: Selects from the breeding pool; called with the topology's entry. E.g.
             ``SelectBest``, ``SelectWorst``, ``SelectUniform``, ``SelectTournament``.
-        immigrants: Selects, from the individuals that the receiving worker owns, those that are
-            replaced; called with how many. "The worst" is the worst that this worker owns.
+        replaced: Selects, from the individuals that the receiving worker owns, those that make
+            room; called with how many. "The worst" is the worst that this worker owns.
 
     Raises:
         TypeError: If a selection cannot be called.
@@ -46,15 +82,13 @@ class Pollination:
         of Populations, ISC 2023, arXiv:2301.08713.
     """
 
-    name: ClassVar = "pollination"
+    leaves_home: ClassVar[bool] = False
     probability: float = 0.1
     emigrants: Selection = SelectBest
-    immigrants: Selection = SelectWorst
+    replaced: Selection = SelectWorst
 
     def __post_init__(self) -> None:
-        check_probability("probability", self.probability)
-        _check_selection("emigrants", self.emigrants)
-        _check_selection("immigrants", self.immigrants)
+        check_policy(self)
 
 
 @dataclass(frozen=True)
@@ -74,21 +108,41 @@ class Migration:
         As ``Pollination``.
     """
 
-    name: ClassVar = "migration"
+    leaves_home: ClassVar[bool] = True
     probability: float = 0.1
     emigrants: Selection = SelectBest
 
     def __post_init__(self) -> None:
-        check_probability("probability", self.probability)
-        _check_selection("emigrants", self.emigrants)
+        check_policy(self)
+
+    def replaced(self, n: int) -> Operator:
+        """Return what selects nobody: where all that come have left home, there is room."""
+        return _nobody
 
 
-MigrationPolicy: TypeAlias = Pollination | Migration
+def check_policy(policy: MigrationPolicy) -> MigrationPolicy:
+    """Return a migration policy.
+
+    Raises:
+        TypeError: If it is none.
+        ValueError: If its probability is not in [0, 1].
+    """
+    for name in ("probability", "leaves_home", "emigrants", "replaced"):
+        if isinstance(policy, type) or not hasattr(policy, name):
+            raise TypeError(
+                "migration must be Pollination(...), Migration(...) or another object with "
+                f"probability, leaves_home, emigrants and replaced, but got {policy!r}."
+            )
+    check_probability("probability", policy.probability)
+    for name in ("emigrants", "replaced"):
+        selection = getattr(policy, name)
+        if not callable(selection):
+            raise TypeError(
+                f"{name} must be called with a number and return a selection, such as "
+                f"SelectBest, but got {selection!r}."
+            )
+    return policy
 
 
-def _check_selection(name: str, selection: object) -> None:
-    if not callable(selection):
-        raise TypeError(
-            f"{name} must be called with a number and return a selection, such as SelectBest, "
-            f"but got {selection!r}."
-        )
+def _nobody(individuals: Sequence[Individual], rng: np.random.Generator) -> Sequence[Individual]:
+    return []

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from optuna.distributions import BaseDistribution
 
+    from optuna_propulate.breeders import Breeder
     from optuna_propulate.evolution.individual import Individual
     from optuna_propulate.islands.archipelago import Archipelago
     from optuna_propulate.islands.island import Departure
     from optuna_propulate.islands.migration import MigrationPolicy
-    from optuna_propulate.operators import Operator
 
     Suggest = Callable[[str, BaseDistribution], Any]
 
@@ -78,7 +78,7 @@ def simulate(
     n_trials: int,
     objective: Callable[[Suggest], float],
     duration: Callable[[int, Mapping[str, Gene]], float],
-    breed: Operator,
+    breeder: Breeder,
     topology: NDArray[np.int64],
     migration: MigrationPolicy,
     population_size: int,
@@ -96,7 +96,7 @@ def simulate(
         objective: Called with what maps a parameter's name and distribution to its value, as an
             Optuna objective asks for them; returns the loss.
         duration: Called with a worker and the genes; returns how long the evaluation takes.
-        breed: Maps the breeding pool to offspring.
+        breeder: Proposes offspring; each worker has a copy of it.
         topology: How many migrants go from island to island, shape ``(n_islands, n_islands)``.
         migration: Who migrates, and when.
         population_size: The size of the breeding pool.
@@ -116,7 +116,7 @@ def simulate(
                 index=archipelago.island_of(worker),
                 worker=worker,
                 population_size=population_size,
-                breed=breed,
+                breeder=breeder,
                 topology=topology,
                 migration=migration,
                 exchange=network.exchange(worker),

@@ -8,6 +8,8 @@ from optuna_propulate.operators.crossover import UniformCrossover
 from optuna_propulate.operators.initialization import RandomInitialization
 from optuna_propulate.operators.mutation import IntervalMutation
 from optuna_propulate.operators.mutation import PointMutation
+from optuna_propulate.operators.propulate import crossover_and_mutation
+from optuna_propulate.operators.propulate import propulate_defaults
 from optuna_propulate.operators.selection import SelectBest
 from optuna_propulate.operators.selection import SelectTournament
 from optuna_propulate.operators.selection import SelectUniform
@@ -29,4 +31,6 @@ __all__ = [
     "SelectWorst",
     "SelfAdaptiveMutation",
     "UniformCrossover",
+    "crossover_and_mutation",
+    "propulate_defaults",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Protocol
 from typing import runtime_checkable
@@ -14,6 +13,7 @@ from optuna_propulate.evolution.individual import Lineage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Sequence
 
     import numpy as np
 
@@ -28,8 +28,7 @@ SIGMA = "sigma"
 class Operator(Protocol):
     """Maps individuals to individuals; has settings, but no state.
 
-    The first operator is called with the ``BreedingContext`` of its worker: a sequence of
-    individuals, the breeding pool, that also remembers for the operators what they need to learn.
+    What learns from evaluations is no operator, but a ``breeders.Breeder``.
     """
 
     def __call__(
@@ -45,16 +44,6 @@ class Operator(Protocol):
         ...
 
 
-class BreedingPool(Sequence["Individual"]):
-    """The breeding pool of a worker, best first: what the first operator is called with.
-
-    Attributes:
-        pool: The individuals, best first.
-    """
-
-    pool: Sequence[Individual]
-
-
 class Pipeline:
     """Applies operators one after the other.
 
@@ -62,13 +51,16 @@ class Pipeline:
         operators: At least one.
 
     Raises:
-        TypeError: If one of them cannot be called.
+        TypeError: If one of them cannot be called, as a breeder cannot: here it would not learn.
     """
 
     def __init__(self, *operators: Operator) -> None:
         for operator in operators:
-            if not callable(operator):
-                raise TypeError(f"operators must be callable, but got {operator!r}.")
+            if not callable(operator) or isinstance(operator, type):
+                raise TypeError(
+                    "A Pipeline is made of operators, which map individuals to individuals, but "
+                    f"got {operator!r}."
+                )
         self.operators = operators
 
     def __call__(

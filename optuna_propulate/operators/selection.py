@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from optuna_propulate.evolution.ranking import by_loss
-from optuna_propulate.operators.base import BreedingPool
 
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class SelectBest:
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
     ) -> Sequence[Individual]:
-        return _ranked(individuals)[: self.n]
+        return sorted(individuals, key=by_loss)[: self.n]
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class SelectWorst:
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
     ) -> Sequence[Individual]:
-        return SelectBest(len(individuals) or 1)(individuals, rng)[::-1][: self.n]
+        return sorted(individuals, key=by_loss, reverse=True)[: self.n]
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,11 @@ class SelectTournament:
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
     ) -> Sequence[Individual]:
-        ranked = list(_ranked(individuals))
+        left = list(individuals)
         selected: list[Individual] = []
-        while ranked and len(selected) < self.n:
-            selected.append(ranked.pop(_lowest(self.size, len(ranked), rng)))
+        while left and len(selected) < self.n:
+            drawn = _different(self.size, len(left), rng)
+            selected.append(left.pop(min(drawn, key=lambda place: by_loss(left[place]))))
         return selected
 
 
@@ -107,18 +107,12 @@ class SelectUniform:
         return [individuals[index] for index in chosen.tolist()]
 
 
-def _lowest(size: int, n: int, rng: np.random.Generator) -> int:
-    """Return the lowest of ``size`` different numbers below ``n``, drawn uniformly."""
+def _different(size: int, n: int, rng: np.random.Generator) -> Sequence[int]:
+    """Return ``size`` different numbers below ``n``, drawn uniformly; all if there are fewer."""
     if size != 2 or n < 2:
-        return int(rng.permutation(n)[:size].min())
+        return [int(place) for place in rng.permutation(n)[:size]]
     first, second = int(rng.random() * n), int(rng.random() * (n - 1))  # a fifth of the time
-    return min(first, second + (second >= first))
-
-
-def _ranked(individuals: Sequence[Individual]) -> Sequence[Individual]:
-    if isinstance(individuals, BreedingPool):
-        return individuals.pool
-    return sorted(individuals, key=by_loss)
+    return first, second + (second >= first)
 
 
 def _check_count(name: str, count: int) -> None:

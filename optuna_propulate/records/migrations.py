@@ -96,19 +96,19 @@ def migrations_of(trials: Iterable[FrozenTrial]) -> list[MigrationRecord]:
 
 
 def migration_attributes(
-    migrants: Sequence[tuple[Individual, int, int]], policy: str
+    migrants: Sequence[tuple[Individual, int, int]], *, leaves_home: bool
 ) -> dict[str, Any]:
     """Return the system attribute for a trial after which individuals left; empty for none.
 
     Args:
         migrants: Each individual, the island that it goes to, and the worker that owns it there.
-        policy: ``"migration"`` if they left for good, ``"pollination"`` if they are copies.
+        leaves_home: Whether they left for good, or are copies.
     """
     if not migrants:
         return {}
     return {
         MIGRATIONS: {
-            "policy": policy,
+            "policy": "migration" if leaves_home else "pollination",
             "time": time.time(),
             "migrants": [
                 [migrant.number, migrant.worker, island, owner]

@@ -1,8 +1,11 @@
-"""Laws of all operators that learn: offspring are in range, reproducible and have real parents."""
+"""Laws of all breeders: offspring are in range, reproducible and have real parents."""
 
 from __future__ import annotations
 
 import math
+import pickle
+from collections.abc import Callable
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +25,8 @@ from optuna_propulate.breeders import CovarianceSampling
 from optuna_propulate.breeders import DifferentialMutation
 from optuna_propulate.breeders import InheritMissing
 from optuna_propulate.breeders import ParzenSampling
-from optuna_propulate.breeders import default_operator
-from optuna_propulate.breeders.context import Birth
+from optuna_propulate.breeders import default_breeder
+from optuna_propulate.breeders.base import breeder_of
 from optuna_propulate.breeders.differential_evolution import SuccessHistory
 from optuna_propulate.breeders.duplicates import KnownSettings
 from optuna_propulate.breeders.gene_matrix import GeneMatrix
@@ -32,7 +35,6 @@ from optuna_propulate.evolution.genes import Gene
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.individual import Lineage
 from optuna_propulate.evolution.ranking import by_loss
-from optuna_propulate.operators import Operator
 from optuna_propulate.operators import Pipeline
 from optuna_propulate.operators import PointMutation
 from optuna_propulate.operators import SelectUniform
@@ -40,27 +42,43 @@ from optuna_propulate.operators import SelfAdaptiveMutation
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from collections.abc import Sequence
     from typing import Any
 
-OPERATORS: list[Operator] = [
-    Pipeline(SelectUniform(1), SelfAdaptiveMutation()),
-    DifferentialMutation(),
-    ParzenSampling(n_candidates=5, n_bad=5),
-    CovarianceSampling(SelfAdaptiveMutation()),
-    default_operator(3, n_workers=2),
+    from optuna_propulate.breeders import Breeder
+    from optuna_propulate.operators import Operator
+
+Way = Callable[[], "Operator | Breeder"]
+
+WAYS: list[Way] = [
+    lambda: Pipeline(SelectUniform(1), SelfAdaptiveMutation()),
+    DifferentialMutation,
+    lambda: ParzenSampling(n_candidates=5, n_bad=5),
+    lambda: CovarianceSampling(SelfAdaptiveMutation()),
+    lambda: default_breeder(3, n_workers=2),
 ]
 UNIT = FloatDistribution(0.0, 1.0)
 
 
-def told(pool: Sequence[Individual]) -> BreedingContext:
-    """Return the context of a worker that has heard of the births of its pool."""
-    context = BreedingContext()
-    for individual in pool:
-        context.hear(individual)
-    context.pool = pool
-    return context
+class Worker:
+    """Breeds in one way, from what it has heard of.
+
+    Args:
+        way: An operator or a breeder.
+        pool: The breeding pool, all of which it has heard of.
+    """
+
+    def __init__(self, way: Operator | Breeder, pool: Sequence[Individual] = ()) -> None:
+        self.breeder, self.context = breeder_of(way), BreedingContext()
+        for individual in pool:
+            self.hear(individual)
+        self.context.pool = pool
+
+    def hear(self, individual: Individual) -> None:
+        self.breeder.observe(self.context.evaluated(individual))
+
+    def breed(self, rng: np.random.Generator) -> Individual:
+        return self.breeder.propose(self.context, rng)
 
 
 def trial(number: int, loss: float, lineage: Lineage | None = None, **values: Any) -> Individual:
@@ -72,59 +90,68 @@ def trial(number: int, loss: float, lineage: Lineage | None = None, **values: An
     return Individual(genes=genes, loss=loss, number=number, lineage=lineage or Lineage())
 
 
-@given(st.sampled_from(OPERATORS), pools(min_size=1, max_size=12), seeds)
+@given(st.sampled_from(WAYS), pools(min_size=1, max_size=12), seeds)
 def test_offspring_have_genes_in_range_and_parents_in_the_pool(
-    operator: Operator, pool: list[Individual], seed: int
+    way: Way, pool: list[Individual], seed: int
 ) -> None:
-    context, rng = told(pool), np.random.default_rng(seed)
+    worker, rng = Worker(way(), pool), np.random.default_rng(seed)
     for _ in range(3):
-        for child in operator(context, rng):
-            for gene in child.genes.values():
-                assert contains(gene.distribution, gene.value)
-            assert math.isinf(child.loss) or not child.genes
-            numbers = {individual.number for individual in pool}
-            assert set(child.lineage.parents) <= numbers
+        child = worker.breed(rng)
+        for gene in child.genes.values():
+            assert contains(gene.distribution, gene.value)
+        assert math.isinf(child.loss) or not child.genes
+        assert set(child.lineage.parents) <= {individual.number for individual in pool}
 
 
-@given(st.sampled_from(OPERATORS), pools(max_size=8), seeds)
-def test_one_seed_breeds_one_offspring(
-    operator: Operator, pool: list[Individual], seed: int
-) -> None:
-    first, second = (
-        [repr((sorted(child.genes.items()), child.lineage)) for _ in range(3)
-         for child in operator(context, rng)]
-        for context, rng in ((told(pool), np.random.default_rng(seed)) for _ in range(2))
-    )  # fmt: skip
-    assert first == second
+@given(st.sampled_from(WAYS), pools(max_size=8), seeds)
+def test_one_seed_breeds_one_offspring(way: Way, pool: list[Individual], seed: int) -> None:
+    def bred() -> list[str]:
+        worker, rng = Worker(way(), pool), np.random.default_rng(seed)
+        children = [worker.breed(rng) for _ in range(3)]
+        return [repr((sorted(child.genes.items()), child.lineage)) for child in children]
+
+    assert bred() == bred()
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
-def test_nothing_comes_of_an_empty_pool(operator: Operator) -> None:
-    assert len(operator(BreedingContext(), np.random.default_rng(1))) == 0
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_but_chance_comes_of_an_empty_pool(way: Way) -> None:
+    child = Worker(way()).breed(np.random.default_rng(1))
+    assert not child.genes
+    assert not child.lineage.parents
+
+
+@given(st.sampled_from(WAYS), pools(min_size=4, max_size=12), seeds)
+def test_a_copy_goes_on_as_its_original(way: Way, pool: list[Individual], seed: int) -> None:
+    workers = [Worker(way(), pool)]
+    workers += [deepcopy(workers[0]), pickle.loads(pickle.dumps(workers[0]))]
+    bred = [worker.breed(np.random.default_rng(seed)) for worker in workers]
+    assert len({repr((sorted(child.genes.items()), child.lineage)) for child in bred}) == 1
 
 
 def search(
-    operator: Operator, loss: Callable[[np.ndarray], float], n_genes: int, n_trials: int, seed: int
+    way: Operator | Breeder,
+    loss: Callable[[np.ndarray], float],
+    n_genes: int,
+    n_trials: int,
+    seed: int,
 ) -> float:
     """Return the best loss of a search by one worker with a pool of twenty."""
-    rng, context = np.random.default_rng(seed), BreedingContext()
+    rng, worker = np.random.default_rng(seed), Worker(way)
     trials: list[Individual] = []
     for number in range(n_trials):
-        context.pool = sorted(trials, key=by_loss)[:20]
-        (child,) = operator(context, rng) if number >= 10 else [Individual(genes={})]
+        worker.context.pool = sorted(trials, key=by_loss)[:20]
+        child = worker.breed(rng) if number >= 10 else Individual(genes={})
         units = child.units if number >= 10 else rng.random(n_genes)
         genes = {f"x{i}": Gene(float(unit), UNIT) for i, unit in enumerate(units)}
         born = Individual(genes, loss(units), number, lineage=child.lineage)
-        context.hear(born)
+        worker.hear(born)
         trials.append(born)
     return min(one.loss for one in trials)
 
 
-@pytest.mark.parametrize(
-    "operator", OPERATORS[:-1], ids=["steps", "differential", "parzen", "cov"]
-)
-def test_every_operator_alone_finds_a_bowl(operator: Operator) -> None:
-    best = search(operator, lambda x: float(np.sum((x - 0.3) ** 2)), 3, 300, 1)
+@pytest.mark.parametrize("way", WAYS[:-1], ids=["steps", "differential", "parzen", "cov"])
+def test_every_way_alone_finds_a_bowl(way: Way) -> None:
+    best = search(way(), lambda x: float(np.sum((x - 0.3) ** 2)), 3, 300, 1)
     assert best < 1e-3  # at random: 8e-3
 
 
@@ -133,13 +160,18 @@ def test_covariance_follows_a_valley() -> None:
         x = 4.0 * x - 2.0
         return float(100.0 * (x[1] - x[0] ** 2) ** 2 + (1.0 - x[0]) ** 2)
 
-    operator = CovarianceSampling(SelfAdaptiveMutation())
-    assert np.median([search(operator, valley, 2, 600, seed) for seed in range(5)]) < 1e-6
+    losses = [
+        search(CovarianceSampling(SelfAdaptiveMutation()), valley, 2, 600, seed)
+        for seed in range(5)
+    ]
+    assert np.median(losses) < 1e-6
 
 
 def test_covariance_follows_a_single_gene() -> None:
-    operator = CovarianceSampling(SelectUniform(1))
-    best = [search(operator, lambda x: float((x[0] - 0.3) ** 2), 1, 300, s) for s in range(5)]
+    best = [
+        search(CovarianceSampling(SelectUniform(1)), lambda x: float((x[0] - 0.3) ** 2), 1, 300, s)
+        for s in range(5)
+    ]
     assert np.median(best) < 1e-9  # at random: 1e-6
 
 
@@ -164,12 +196,10 @@ def test_a_success_moves_what_is_drawn_and_a_beaten_target_retires() -> None:
     history = SuccessHistory(1)
     strategy = {"F": 0.9, "CR": 0.1, "target_loss": 2.0, "target_violation": 0.0}
     lineage = Lineage(("DifferentialMutation",), (7,), strategy=strategy)
-    context = BreedingContext()
-    context.recall("history", lambda: history)
-    context.hear(trial(8, 2.5, lineage, x=0.1))
+    history.add(trial(8, 2.5, lineage, x=0.1))
     assert not history.beaten
     for number in range(9, 20):
-        context.hear(trial(number, 1.0, lineage, x=0.1))
+        history.add(trial(number, 1.0, lineage, x=0.1))
     assert set(history.beaten) == {7}
     rng = np.random.default_rng(1)
     factors, rates = np.transpose([history.draw(rng) for _ in range(500)])
@@ -179,57 +209,54 @@ def test_a_success_moves_what_is_drawn_and_a_beaten_target_retires() -> None:
 
 def test_children_do_not_crowd_where_trials_are_pending() -> None:
     good = [trial(number, 0.1, x=0.2 if number % 2 else 0.8) for number in range(4)]
-    context = told([*good, *(trial(number, 1.0, x=number / 40) for number in range(4, 40))])
-    operator, rng = ParzenSampling(), np.random.default_rng(1)
+    others = [trial(number, 1.0, x=number / 40) for number in range(4, 40)]
+    worker, rng = Worker(ParzenSampling(), [*good, *others]), np.random.default_rng(1)
 
     def share_below_half() -> float:
-        return float(np.mean([operator(context, rng)[0].genes["x"].value < 0.5
-                              for _ in range(200)]))  # fmt: skip
+        return float(np.mean([worker.breed(rng).genes["x"].value < 0.5 for _ in range(200)]))
 
     free = share_below_half()
-    context.pending = [trial(-1, math.inf, x=0.2) for _ in range(20)]
+    worker.context.pending = [trial(-1, math.inf, x=0.2) for _ in range(20)]
     assert share_below_half() < free - 0.2
 
 
 def test_what_a_child_lacks_is_inherited_from_who_has_it() -> None:
     kind = CategoricalDistribution(("a", "b"))
     pool = [trial(0, 0.0, kind=("a", kind), x=0.25), trial(1, 1.0, kind=("b", kind), y=0.75)]
-    operator = InheritMissing(Pipeline(SelectUniform(1), PointMutation(1.0)), probability=1.0)
+    mutation = Pipeline(SelectUniform(1), PointMutation(1.0))
     for seed in range(20):
-        (child,) = operator(told(pool), np.random.default_rng(seed))
+        worker = Worker(InheritMissing(mutation, probability=1.0), pool)
+        child = worker.breed(np.random.default_rng(seed))
         assert child.genes.keys() == {"kind", "x", "y"}
-    never = InheritMissing(Pipeline(SelectUniform(1), PointMutation(1.0)), probability=0.0)
-    (child,) = never(told(pool), np.random.default_rng(0))
-    assert len(child.genes) == 2
+    worker = Worker(InheritMissing(mutation, probability=0.0), pool)
+    assert len(worker.breed(np.random.default_rng(0)).genes) == 2
 
 
 def test_the_last_free_setting_of_a_discrete_space_is_found() -> None:
     three, two = IntDistribution(0, 2), CategoricalDistribution(("a", "b"))
     settings = [(n, c) for n in range(3) for c in "ab"]
     known = [trial(i, float(i), n=(n, three), c=(c, two)) for i, (n, c) in enumerate(settings[:4])]
-    context = told(known)
+    worker = Worker(AvoidDuplicates(SelectUniform(1), n_tries=200), known)
     n, c = settings[4]
-    context.pending = [trial(-1, math.inf, n=(n, three), c=(c, two))]
-    operator = AvoidDuplicates(SelectUniform(1), n_tries=200)
+    worker.context.pending = [trial(-1, math.inf, n=(n, three), c=(c, two))]
     for seed in range(10):
-        (child,) = operator(context, np.random.default_rng(seed))
+        child = worker.breed(np.random.default_rng(seed))
         assert (child.genes["n"].value, child.genes["c"].value) == settings[5]
 
 
 def test_a_copy_of_anything_evaluated_is_mutated_in_continuous_spaces_too() -> None:
     heard = [trial(i, float(i), x=i / 20, y=0.5) for i in range(10)]
-    context = told(heard)
-    operator = AvoidDuplicates(SelectUniform(1))
+    worker = Worker(AvoidDuplicates(SelectUniform(1)), heard)
     seen = {(one.genes["x"].value, one.genes["y"].value) for one in heard}
     for seed in range(30):
-        (child,) = operator(context, np.random.default_rng(seed))
+        child = worker.breed(np.random.default_rng(seed))
         assert (child.genes["x"].value, child.genes["y"].value) not in seen
 
 
 def test_an_exhausted_space_breeds_duplicates() -> None:
     bit = IntDistribution(0, 1)
-    context = told([trial(i, float(i), n=(i, bit)) for i in range(2)])
-    (child,) = AvoidDuplicates(SelectUniform(1))(context, np.random.default_rng(1))
+    known = [trial(i, float(i), n=(i, bit)) for i in range(2)]
+    child = Worker(AvoidDuplicates(SelectUniform(1)), known).breed(np.random.default_rng(1))
     assert child.genes["n"].value in (0, 1)
 
 
@@ -246,38 +273,38 @@ def test_an_exhausted_space_breeds_duplicates() -> None:
         (lambda: CovarianceSampling(SelectUniform(1), sigma=0.0), "sigma"),
         (lambda: InheritMissing(SelectUniform(1), probability=2.0), "probability"),
         (lambda: AvoidDuplicates(SelectUniform(1), n_tries=0), "n_tries"),
-        (lambda: default_operator(1), "population_size"),
+        (lambda: default_breeder(1), "population_size"),
     ],
 )
-def test_bad_settings_are_refused(make: Callable[[], Operator], named: str) -> None:
+def test_bad_settings_are_refused(make: Way, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         make()
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
-def test_genes_that_only_a_member_of_the_pool_shows_are_bred_from(operator: Operator) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_genes_that_only_a_member_of_the_pool_shows_are_bred_from(way: Way) -> None:
     kind = CategoricalDistribution(("a", "b"))
     heard = [trial(i, float(i), kind=("a", kind), x=i / 20, z=0.5) for i in range(12)]
-    context = told(heard)
+    worker = Worker(way(), heard)
     for _ in range(3):
-        operator(context, np.random.default_rng(1))
+        worker.breed(np.random.default_rng(1))
     unheard = trial(99, -1.0, kind=("b", kind), a=0.5, y=0.25)
-    context.look_at([unheard, *heard], [trial(-1, math.inf, b=0.5)])
+    worker.context.look_at([unheard, *heard], [trial(-1, math.inf, b=0.5)])
     rng = np.random.default_rng(2)
-    children = [child for _ in range(60) for child in operator(context, rng)]
-    assert any("y" in child.genes for child in children)
+    assert any("y" in worker.breed(rng).genes for _ in range(60))
 
 
 def test_a_range_that_has_changed_is_the_one_bred_in() -> None:
     wide = FloatDistribution(0.0, 100.0)
-    context = told([trial(i, abs(i / 20 - 0.5), x=i / 20) for i in range(20)])
-    context.hear(trial(20, 50.0, x=(50.0, wide)))
+    pool = [trial(i, abs(i / 20 - 0.5), x=i / 20) for i in range(20)]
+    worker = Worker(DifferentialMutation(), pool)
+    context = worker.context
+    worker.hear(trial(20, 50.0, x=(50.0, wide)))
     (row,) = context.matrix.rows([trial(0, 0.0, x=0.5)])
     assert row.tolist() == [0.005]
     context.look_at([trial(i, 0.1, x=i / 20) for i in range(20)], ())  # of the old range
     assert context.matrix.rows([trial(0, 0.0, x=0.5)]).tolist() == [[0.005]]
-    operator = DifferentialMutation()
-    children = [operator(context, np.random.default_rng(s))[0] for s in range(60)]
+    children = [worker.breed(np.random.default_rng(s)) for s in range(60)]
     assert np.median([child.genes["x"].value for child in children]) < 10.0
 
 
@@ -309,8 +336,10 @@ def test_steps_of_discrete_genes_change_them_at_bounds_too(
 @pytest.mark.filterwarnings("ignore:Choices for a categorical")
 def test_choices_without_a_hash_are_told_apart() -> None:
     layers = CategoricalDistribution([[32], [64, 64]])  # type: ignore[list-item]
-    context = told([trial(0, 1.0, h=([32], layers))])
-    (child,) = AvoidDuplicates(SelectUniform(1), n_tries=50)(context, np.random.default_rng(1))
+    worker = Worker(
+        AvoidDuplicates(SelectUniform(1), n_tries=50), [trial(0, 1.0, h=([32], layers))]
+    )
+    child = worker.breed(np.random.default_rng(1))
     assert child.genes["h"].value == [64, 64]
 
 
@@ -318,7 +347,7 @@ def test_what_is_known_of_many_branches_is_bounded() -> None:
     known, rng, bit = KnownSettings(), np.random.default_rng(1), IntDistribution(0, 1)
     for number in range(1000):
         on = {f"p{i}": (1, bit) for i in np.flatnonzero(rng.random(20) < 0.5)}
-        known.hear(Birth(trial(number, 1.0, **on), 0))
+        known.add(trial(number, 1.0, **on))
     assert len(known._values) <= 64
 
 
@@ -327,7 +356,7 @@ def test_a_choice_is_known_by_itself_alone(choices: tuple[Any, ...]) -> None:
     kind = CategoricalDistribution(choices)
     for heard in choices:
         known = KnownSettings()
-        known.hear(Birth(trial(0, 1.0, c=(heard, kind)), 0))
+        known.add(trial(0, 1.0, c=(heard, kind)))
         found = [other for other in choices if known.holds(trial(1, 1.0, c=(other, kind)))]
         assert found == [heard]
 
@@ -338,20 +367,4 @@ def test_a_choice_that_is_no_number_is_known_again() -> None:
         choices = (float("nan"), 1.0)
         child = trial(number, 1.0, c=(choices[0], CategoricalDistribution(choices)))
         assert known.holds(child) == (number == 1)
-        known.hear(Birth(child, 0))
-
-
-def test_a_memory_that_begins_late_hears_of_the_best_and_the_latest() -> None:
-    context, heard = BreedingContext(), []
-
-    class Listener:
-        def hear(self, birth: Birth) -> None:
-            heard.append(birth.individual.number)
-
-    for number in range(3000):
-        context.hear(trial(number, float(abs(number - 100)), x=0.5))
-        context.look_at([], ())
-    context.recall("late", Listener)
-    assert heard[-1] == 2999
-    assert 100 in heard
-    assert len(set(heard)) == len(heard) < 200
+        known.add(child)

@@ -15,7 +15,6 @@ from optuna_propulate._optuna_compat import set_attributes
 from optuna_propulate.exchange.attributes import StorageExchange
 from optuna_propulate.exchange.local import Network
 from optuna_propulate.islands import Archipelago
-from optuna_propulate.islands import Pollination
 from optuna_propulate.records.attributes import LINEAGE
 from optuna_propulate.records.attributes import user_attributes
 from optuna_propulate.records.foreign import ForeignTrials
@@ -139,7 +138,7 @@ class Process:
         attributes = {
             LINEAGE: {"exchange": "storage"},
             **self.exchange.outgoing(),
-            **migration_attributes(self.departures, Pollination().name),
+            **migration_attributes(self.departures, leaves_home=False),
         }
         whence = user_attributes(contract.individual(self.worker, 0))
         frozen = self.study._storage.get_trial(trial._trial_id)

@@ -20,10 +20,24 @@ from optuna_propulate.operators import SelectUniform
 
 
 if TYPE_CHECKING:
-    from optuna_propulate.breeders.context import Birth
+    from optuna_propulate.breeders import BreedingContext
+    from optuna_propulate.breeders import Evaluation
 
 
 RNG = np.random.default_rng(0)
+
+
+class Listener:
+    """A breeder that notes which evaluations it hears of, and their ranks."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[int, int]] = []
+
+    def propose(self, context: BreedingContext, rng: np.random.Generator) -> Individual:
+        return Individual(genes={})
+
+    def observe(self, evaluation: Evaluation) -> None:
+        self.heard.append((evaluation.individual.number, evaluation.rank))
 
 
 def settlers(
@@ -37,7 +51,7 @@ def settlers(
             index=archipelago.island_of(worker),
             worker=worker,
             population_size=population_size,
-            breed=lambda pool, rng: pool,
+            breeder=Listener(),
             topology=resolve_topology("fully_connected", archipelago.n_islands),
             migration=policy,
             exchange=network.exchange(worker),
@@ -120,7 +134,7 @@ def test_islands_send_as_many_as_the_topology_says_and_no_one_twice() -> None:
         index=0,
         worker=0,
         population_size=4,
-        breed=lambda pool, rng: pool,
+        breeder=Listener(),
         topology=np.array([[0, 2, 3], [0, 0, 0], [0, 0, 0]]),
         migration=Migration(0.0),
         exchange=network.exchange(0),
@@ -204,25 +218,15 @@ def test_probabilities_are_probabilities(policy: Any, probability: float) -> Non
 def test_selections_are_called_with_a_number(policy: Any) -> None:
     with pytest.raises(TypeError, match="emigrants"):
         policy(emigrants="best")
-    with pytest.raises(TypeError, match="immigrants"):
-        Pollination(immigrants=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="replaced"):
+        Pollination(replaced=3)  # type: ignore[arg-type]
 
 
-class Listener:
-    """An operator's memory that notes which births it hears of, and their ranks."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[int, int]] = []
-
-    def hear(self, birth: Birth) -> None:
-        self.heard.append((birth.individual.number, birth.rank))
+def listeners(views: list[Island]) -> list[Any]:
+    return [view._breeder for view in views]
 
 
-def listeners(views: list[Island]) -> list[Listener]:
-    return [view._context.recall("listener", Listener) for view in views]
-
-
-def test_mates_hear_of_bad_births_and_how_many_were_better() -> None:
+def test_peers_hear_of_bad_births_and_how_many_were_better() -> None:
     _, views = settlers((2, 1), Pollination(0.0), population_size=2)
     here, there, abroad = listeners(views)
     for number, loss in enumerate([1.0, 2.0, 3.0, 0.0]):

@@ -15,9 +15,11 @@ from optuna.distributions import FloatDistribution
 from support import laws
 from support.laws import Witness
 
-from optuna_propulate.breeders import crossover_and_mutation
+from optuna_propulate.breeders import OperatorBreeder
+from optuna_propulate.breeders import WarmUp
 from optuna_propulate.islands import Archipelago
 from optuna_propulate.islands import Migration
+from optuna_propulate.islands import MigrationPolicy
 from optuna_propulate.islands import Pollination
 from optuna_propulate.islands import resolve_topology
 from optuna_propulate.islands.simulation import Simulation
@@ -28,6 +30,7 @@ from optuna_propulate.operators import SelectBest
 from optuna_propulate.operators import SelectTournament
 from optuna_propulate.operators import SelectUniform
 from optuna_propulate.operators import SelectWorst
+from optuna_propulate.operators import crossover_and_mutation
 
 
 if TYPE_CHECKING:
@@ -37,8 +40,26 @@ PLANE = {"x": FloatDistribution(-5, 5), "y": FloatDistribution(-5, 5)}
 
 selections = st.sampled_from([SelectBest, SelectWorst, SelectUniform, SelectTournament])
 probabilities = st.sampled_from([0.05, 0.5, 1.0])
-policies = st.builds(Migration, probabilities, selections) | st.builds(
-    Pollination, probabilities, selections, selections
+
+
+class BestForBest:
+    """A policy of somebody else's: copies of the best take the place of the best."""
+
+    leaves_home = False
+
+    def __init__(self, probability: float) -> None:
+        self.probability = probability
+
+    def emigrants(self, n: int) -> SelectBest:
+        return SelectBest(n)
+
+    replaced = emigrants
+
+
+policies = (
+    st.builds(Migration, probabilities, selections)
+    | st.builds(Pollination, probabilities, selections, selections)
+    | st.builds(BestForBest, probabilities)
 )
 
 
@@ -57,7 +78,7 @@ def exponential(seed: int, mean: float) -> Any:
 def run(
     sizes: tuple[int, ...],
     topology: Any,
-    policy: Migration | Pollination,
+    policy: MigrationPolicy,
     *,
     n_trials: int,
     population_size: int,
@@ -72,7 +93,7 @@ def run(
         n_trials=n_trials,
         objective=over({}, evaluations(seed, drift, n_losses)),
         duration=exponential(seed + 1, 1.0),
-        breed=lambda pool, rng: [],
+        breeder=OperatorBreeder(lambda pool, rng: []),
         topology=resolve_topology(topology, archipelago.n_islands),
         migration=policy,
         population_size=population_size,
@@ -83,7 +104,7 @@ def run(
 
 
 def check_laws(
-    finished: Simulation, policy: Migration | Pollination, n_trials: int, population_size: int
+    finished: Simulation, policy: MigrationPolicy, n_trials: int, population_size: int
 ) -> None:
     assert sorted(individual.number for individual in finished.births) == list(range(n_trials))
     journeys = [
@@ -97,7 +118,7 @@ def check_laws(
         views,
         finished.births,
         journeys,
-        leaving=isinstance(policy, Migration),
+        leaving=policy.leaves_home,
         population_size=population_size,
     )
 
@@ -122,7 +143,7 @@ def archipelagos(draw: st.DrawFn) -> tuple[tuple[int, ...], list[list[int]]]:
 )
 def test_the_laws_hold_in_any_order_of_arrival(
     archipelago: tuple[tuple[int, ...], list[list[int]]],
-    policy: Migration | Pollination,
+    policy: MigrationPolicy,
     population_size: int,
     seed: int,
     drift: float,
@@ -155,7 +176,7 @@ LARGE = [
 @pytest.mark.parametrize("policy", [Migration(0.5), Pollination(0.5)], ids=["move", "copy"])
 @pytest.mark.parametrize(("sizes", "topology"), LARGE)
 def test_the_laws_hold_for_hundreds_of_workers_and_thousands_of_trials(
-    sizes: tuple[int, ...], topology: str, policy: Migration | Pollination
+    sizes: tuple[int, ...], topology: str, policy: MigrationPolicy
 ) -> None:
     finished = run(
         sizes, topology, policy, n_trials=5000, population_size=20, drift=-0.1, n_losses=2000
@@ -185,7 +206,7 @@ def _evolve(sizes: tuple[int, ...], first: int, n_trials: int) -> list[Individua
         n_trials=n_trials,
         objective=over(PLANE, _sphere),
         duration=lambda worker, genes: 1.0 + 0.1 * (first + worker),
-        breed=crossover_and_mutation(8),
+        breeder=WarmUp(8, crossover_and_mutation()),
         topology=resolve_topology("unconnected", len(sizes)),
         migration=Pollination(1.0),
         population_size=8,
@@ -212,7 +233,7 @@ def test_unconnected_islands_evolve_as_separate_jobs_to_the_bit() -> None:
 
 
 @pytest.mark.parametrize("policy", [Migration(1.0), Pollination(1.0)], ids=["move", "copy"])
-def test_memory_is_bounded_whatever_the_number_of_trials(policy: Migration | Pollination) -> None:
+def test_memory_is_bounded_whatever_the_number_of_trials(policy: MigrationPolicy) -> None:
     finished = run((4, 4), "ring", policy, n_trials=8000, population_size=8, drift=-1.0)
     for view in finished.islands:
         assert view.n_known <= 2 * 8 * 4  # what the four owners hold at most

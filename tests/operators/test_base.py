@@ -16,7 +16,7 @@ from support.strategies import pools
 from support.strategies import seeds
 
 from optuna_propulate._optuna_compat import contains
-from optuna_propulate.breeders import WarmUp
+from optuna_propulate.breeders import DifferentialMutation
 from optuna_propulate.evolution.individual import NO_WORKER
 from optuna_propulate.evolution.individual import UNNUMBERED
 from optuna_propulate.evolution.individual import Individual
@@ -45,7 +45,6 @@ EVERY_OPERATOR: list[Operator] = [
     PointMutation(probability=0.8, n_genes=2),
     IntervalMutation(probability=0.8, sigma_factor=0.3),
     RandomInitialization(probability=0.5),
-    WarmUp(3, SelectBest(1)),
     Pipeline(SelectUniform(2), UniformCrossover(), PointMutation(probability=1.0)),
 ]
 
@@ -145,9 +144,10 @@ def test_a_pipeline_of_pipelines_is_one_long_pipeline(pool: list[Individual], se
     assert portrait(nested) == portrait(flat)
 
 
-def test_a_pipeline_refuses_what_cannot_be_called() -> None:
-    with pytest.raises(TypeError, match=r"operators.*'no operator'"):
-        Pipeline(SelectBest(1), "no operator")  # type: ignore[arg-type]
+@pytest.mark.parametrize("other", ["no operator", DifferentialMutation(), SelectBest])
+def test_a_pipeline_refuses_what_is_no_operator_or_would_not_learn(other: object) -> None:
+    with pytest.raises(TypeError, match="made of operators"):
+        Pipeline(SelectBest(1), other)  # type: ignore[arg-type]
 
 
 def test_a_pipeline_prints_the_operators_in_it() -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,26 +9,15 @@ from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 from support.strategies import bred
 from support.strategies import individuals
-from support.strategies import pools
 from support.strategies import seeds
 
 from optuna_propulate._optuna_compat import contains
-from optuna_propulate.breeders import WarmUp
 from optuna_propulate.evolution.genes import Gene
 from optuna_propulate.evolution.individual import NO_WORKER
 from optuna_propulate.evolution.individual import UNNUMBERED
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.individual import Lineage
 from optuna_propulate.operators import RandomInitialization
-
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-
-def marked(individuals: Sequence[Individual], rng: np.random.Generator) -> Sequence[Individual]:
-    """Breed a child that cannot come from anywhere else."""
-    return [Individual(genes={}, lineage=Lineage(operators=("marked", str(len(individuals)))))]
 
 
 def randomized(individual: Individual, seed: int) -> Individual:
@@ -85,33 +73,3 @@ def test_random_genes_are_drawn_independently() -> None:
 def test_a_probability_out_of_range_is_refused_by_name(probability: float) -> None:
     with pytest.raises(ValueError, match=r"^probability must"):
         RandomInitialization(probability=probability)
-
-
-@given(pools(), st.integers(1, 8), seeds)
-def test_breeding_starts_when_the_pool_is_full(
-    pool: list[Individual], population_size: int, seed: int
-) -> None:
-    outcome = WarmUp(population_size, marked)(pool, np.random.default_rng(seed))
-    expected = (
-        [("marked", str(len(pool)))]
-        if len(pool) >= population_size
-        else [("RandomInitialization",)] * bool(pool)
-    )
-    assert [individual.lineage.operators for individual in outcome] == expected
-
-
-@given(pools(min_size=1), seeds)
-def test_until_then_a_random_individual_has_the_parameters_of_one_present(
-    pool: list[Individual], seed: int
-) -> None:
-    (random,) = WarmUp(len(pool) + 1, marked)(pool, np.random.default_rng(seed))
-    assert random.genes.keys() in [individual.genes.keys() for individual in pool]
-    assert all(contains(gene.distribution, gene.value) for gene in random.genes.values())
-
-
-def test_every_branch_of_a_conditional_space_is_a_pattern_equally_often() -> None:
-    gene = Gene(0.5, FloatDistribution(0.0, 1.0))
-    pool = [Individual(genes={name: gene}, number=i) for i, name in enumerate("abcd")]
-    rng = np.random.default_rng(3)
-    names = [next(iter(WarmUp(5, marked)(pool, rng)[0].genes)) for _ in range(4000)]
-    assert all(abs(names.count(name) - 1000) < 5 * math.sqrt(1000) for name in "abcd")

@@ -43,12 +43,14 @@ from propulate.propagators import SelectMin
 from propulate.utils import get_default_propagator
 from scipy import stats
 
-from optuna_propulate.breeders import crossover_and_mutation
-from optuna_propulate.breeders import propulate_defaults
+from optuna_propulate.breeders import BreedingContext
+from optuna_propulate.breeders import WarmUp
 from optuna_propulate.evolution.genes import Gene
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.operators import IntervalMutation
 from optuna_propulate.operators import SelectBest
+from optuna_propulate.operators import crossover_and_mutation
+from optuna_propulate.operators import propulate_defaults
 
 
 if TYPE_CHECKING:
@@ -106,12 +108,13 @@ def there(
 
 
 def here(
-    parents: Sequence[Values], limits: Limits, operator: Operator, seed: int = 2
+    parents: Sequence[Values], limits: Limits, operator: Operator, n: int = POPULATION_SIZE
 ) -> list[Values]:
-    """Breed with an operator of ours."""
+    """Breed with an operator of ours, as a sampler with a pool of ``n`` does."""
     pool = [evaluated_here(values, limits, loss) for loss, values in enumerate(parents)]
-    rng = np.random.default_rng(seed)
-    children = [operator(pool, rng)[0] for _ in range(N_OFFSPRING)]
+    context, breeder = BreedingContext(pool[:n]), WarmUp(n, operator)
+    rng = np.random.default_rng(2)
+    children = [breeder.propose(context, rng) for _ in range(N_OFFSPRING)]
     return [{name: child.genes[name].value for name in limits} for child in children]
 
 
@@ -184,52 +187,52 @@ def reference() -> list[Values]:
 
 
 def test_offspring_of_a_full_pool_follow_propulates_laws(reference: list[Values]) -> None:
-    ours = here(PARENTS, LIMITS, propulate_defaults(POPULATION_SIZE))
+    ours = here(PARENTS, LIMITS, propulate_defaults())
     assert not differing(compare(reference, ours, PARENTS, LIMITS))
 
 
 def test_offspring_without_any_float_follow_propulates_laws() -> None:
     limits = {name: LIMITS[name] for name in ("activation", "units")}
     parents = [{name: parent[name] for name in limits} for parent in PARENTS]
-    ours = here(parents, limits, propulate_defaults(POPULATION_SIZE))
+    ours = here(parents, limits, propulate_defaults())
     assert not differing(compare(there(parents, limits), ours, parents, limits))
 
 
 def test_offspring_are_as_random_as_propulates_until_the_pool_is_full() -> None:
     few = PARENTS[: POPULATION_SIZE - 1]
-    ours = here(few, LIMITS, propulate_defaults(POPULATION_SIZE))
+    ours = here(few, LIMITS, propulate_defaults())
     assert not differing(compare(there(few, LIMITS), ours, few, LIMITS))
 
 
 def test_settings_other_than_the_defaults_have_the_same_meaning() -> None:
-    settings = {"mutation_probability": 0.2, "sigma_factor": 0.2, "crossover_probability": 0.3}
+    settings = {"mutation_probability": 0.2, "sigma_factor": 0.2, "parent_share": 0.3}
     theirs = there(PARENTS, LIMITS, mutation_prob=0.2, sigma_factor=0.2, crossover_prob=0.3)
-    ours = here(PARENTS, LIMITS, propulate_defaults(POPULATION_SIZE, **settings))
+    ours = here(PARENTS, LIMITS, propulate_defaults(**settings))
     assert not differing(compare(theirs, ours, PARENTS, LIMITS))
 
 
 @pytest.mark.parametrize(
-    ("operator", "respects"),
+    ("operator", "n", "respects"),
     [
-        (propulate_defaults(4, sigma_factor=0.1), {"x", "y", "floats at a bound"}),
-        (propulate_defaults(4, mutation_probability=0.8), {"activation", "units", "x", "y"}),
-        (propulate_defaults(4, random_probability=0.2), {"activation", "units", "x", "y"}),
-        (propulate_defaults(3), {"activation", "units", "x", "y"}),
-        (crossover_and_mutation(4), {"x", "y", "floats of a parent"}),
+        (propulate_defaults(sigma_factor=0.1), 4, {"x", "y", "floats at a bound"}),
+        (propulate_defaults(mutation_probability=0.8), 4, {"activation", "units", "x", "y"}),
+        (propulate_defaults(random_probability=0.2), 4, {"activation", "units", "x", "y"}),
+        (propulate_defaults(), 3, {"activation", "units", "x", "y"}),
+        (crossover_and_mutation(), 4, {"x", "y", "floats of a parent"}),
     ],
     ids=["sigma", "mutation", "random", "population", "our own defaults"],
 )
 def test_a_setting_that_differs_is_detected(
-    operator: Operator, respects: set[str], reference: list[Values]
+    operator: Operator, n: int, respects: set[str], reference: list[Values]
 ) -> None:
-    lines = compare(reference, here(PARENTS, LIMITS, operator), PARENTS, LIMITS)
+    lines = compare(reference, here(PARENTS, LIMITS, operator, n), PARENTS, LIMITS)
     assert respects <= differing(lines)
 
 
 def test_another_parent_share_is_detected_where_genes_are_seen_together_and_only_there(
     reference: list[Values],
 ) -> None:
-    ours = here(PARENTS, LIMITS, propulate_defaults(POPULATION_SIZE, crossover_probability=0.5))
+    ours = here(PARENTS, LIMITS, propulate_defaults(parent_share=0.5))
     assert differing(compare(reference, ours, PARENTS, LIMITS)) == {"genes of one parent"}
 
 
@@ -259,7 +262,7 @@ def test_interval_mutation_moves_integers_here_and_never_there() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_all_genes_may_come_from_one_parent_here_and_not_there(share: float) -> None:
-    propulate_defaults(POPULATION_SIZE, crossover_probability=share)
+    propulate_defaults(parent_share=share)
     with pytest.raises(ValueError, match="Relative parent contribution"):
         get_default_propagator(POPULATION_SIZE, LIMITS, crossover_prob=share)
 
@@ -275,7 +278,7 @@ def test_ties_are_broken_by_trial_number_here_and_by_order_of_arrival_there() ->
 def test_an_empty_pool_has_no_offspring_here_and_a_random_one_there() -> None:
     breed = get_default_propagator(POPULATION_SIZE, LIMITS, rng=random.Random(1))
     assert set(breed([])) == set(LIMITS)
-    assert not propulate_defaults(POPULATION_SIZE)([], np.random.default_rng(2))
+    assert not propulate_defaults()([], np.random.default_rng(2))
 
 
 def test_choices_have_to_be_strings_there() -> None:
@@ -313,7 +316,7 @@ def test_a_second_category_never_mutates_to_a_later_choice_there_and_does_here()
     limits: Limits = {"first": ("p", "q", "r"), "second": ("p", "q", "r")}
     parents = [{"first": "q", "second": "q"}] * POPULATION_SIZE
     theirs = there(parents, limits, random_init_prob=0.0)
-    ours = here(parents, limits, propulate_defaults(POPULATION_SIZE, random_probability=0.0))
+    ours = here(parents, limits, propulate_defaults(random_probability=0.0))
     lines = compare(theirs, ours, parents, limits)
     assert differing(lines) == {"second", "genes of one parent"}
     assert {child["second"] for child in theirs} == {"p", "q"}

@@ -15,31 +15,30 @@ from support.strategies import seeds
 from support.strategies import units
 
 from optuna_propulate._optuna_compat import contains
-from optuna_propulate.breeders import crossover_and_mutation
-from optuna_propulate.breeders import propulate_defaults
 from optuna_propulate.evolution.genes import Gene
 from optuna_propulate.evolution.individual import UNNUMBERED
 from optuna_propulate.evolution.individual import Individual
+from optuna_propulate.operators import crossover_and_mutation
+from optuna_propulate.operators import propulate_defaults
 
 
 if TYPE_CHECKING:
     from optuna_propulate.operators import Operator
 
 
-sizes = st.integers(2, 3)
 full_pools = pools(min_size=3, max_size=5)
 
 
 @st.composite
-def default_operators(draw: st.DrawFn, /, **fixed: float) -> Operator:
-    """Draw default operators with any settings but those fixed."""
+def papers_operators(draw: st.DrawFn, /, **fixed: float) -> Operator:
+    """Draw the operators of the paper with any settings but those fixed."""
     settings = {
         "crossover_probability": draw(units),
         "mutation_probability": draw(units),
         "random_probability": draw(units),
         "sigma_factor": draw(st.floats(1e-6, 10.0)),
     }
-    return crossover_and_mutation(draw(sizes), **(settings | fixed))
+    return crossover_and_mutation(**(settings | fixed))
 
 
 def breed(operator: Operator, pool: list[Individual], seed: int) -> Individual:
@@ -48,14 +47,14 @@ def breed(operator: Operator, pool: list[Individual], seed: int) -> Individual:
     return child
 
 
-@given(default_operators(), pools(min_size=1), seeds)
+@given(papers_operators(), pools(min_size=1), seeds)
 def test_any_pool_has_exactly_one_offspring(
     operator: Operator, pool: list[Individual], seed: int
 ) -> None:
     assert len(operator(pool, np.random.default_rng(seed))) == 1
 
 
-@given(default_operators(), pools(min_size=1), seeds)
+@given(papers_operators(), pools(min_size=1), seeds)
 def test_every_gene_bred_lies_in_its_distribution(
     operator: Operator, pool: list[Individual], seed: int
 ) -> None:
@@ -63,7 +62,7 @@ def test_every_gene_bred_lies_in_its_distribution(
         assert contains(gene.distribution, gene.value)
 
 
-@given(default_operators(), pools(min_size=1), seeds)
+@given(papers_operators(), pools(min_size=1), seeds)
 def test_every_parameter_of_the_offspring_is_known_in_the_pool(
     operator: Operator, pool: list[Individual], seed: int
 ) -> None:
@@ -72,7 +71,7 @@ def test_every_parameter_of_the_offspring_is_known_in_the_pool(
         assert gene.distribution is known[name]
 
 
-@given(default_operators(), pools(min_size=1), seeds)
+@given(papers_operators(), pools(min_size=1), seeds)
 def test_parents_are_of_the_pool_and_the_generation_follows_from_them(
     operator: Operator, pool: list[Individual], seed: int
 ) -> None:
@@ -83,7 +82,7 @@ def test_parents_are_of_the_pool_and_the_generation_follows_from_them(
     assert child.generation == max((1 + parent.generation for parent in parents), default=0)
 
 
-@given(default_operators(), pools(min_size=1), seeds)
+@given(papers_operators(), pools(min_size=1), seeds)
 def test_the_offspring_is_yet_to_be_evaluated(
     operator: Operator, pool: list[Individual], seed: int
 ) -> None:
@@ -91,14 +90,14 @@ def test_the_offspring_is_yet_to_be_evaluated(
     assert (child.number, child.loss, child.violation) == (UNNUMBERED, math.inf, 0.0)
 
 
-@given(default_operators(), pools(min_size=1), seeds)
+@given(papers_operators(), pools(min_size=1), seeds)
 def test_one_seed_breeds_one_offspring(
     operator: Operator, pool: list[Individual], seed: int
 ) -> None:
     assert repr(breed(operator, pool, seed)) == repr(breed(operator, pool, seed))
 
 
-@given(default_operators(), pools(min_size=1), seeds)
+@given(papers_operators(), pools(min_size=1), seeds)
 def test_breeding_leaves_the_pool_as_it_was(
     operator: Operator, pool: list[Individual], seed: int
 ) -> None:
@@ -107,41 +106,19 @@ def test_breeding_leaves_the_pool_as_it_was(
     assert repr(pool) == before
 
 
-@given(st.data(), full_pools, sizes, seeds)
-def test_parents_are_among_the_best_of_the_population_size(
-    data: st.DataObject, pool: list[Individual], population_size: int, seed: int
-) -> None:
-    shuffled = data.draw(st.permutations(pool))
-    operator = crossover_and_mutation(population_size, random_probability=0.0)
-    parents = breed(operator, shuffled, seed).lineage.parents
-    best = [individual.number for individual in pool[:population_size]]
-    assert parents
-    assert set(parents) <= set(best)
-
-
-@given(pools(min_size=1, max_size=4), seeds)
-def test_offspring_are_random_until_the_pool_is_full(pool: list[Individual], seed: int) -> None:
-    child = breed(crossover_and_mutation(5, random_probability=0.0), pool, seed)
-    assert child.lineage.operators == ("RandomInitialization",)
-    assert child.lineage.parents == ()
-
-
-@given(default_operators(random_probability=1.0), full_pools, seeds)
+@given(papers_operators(random_probability=1.0), full_pools, seeds)
 def test_a_certain_random_individual_has_no_parents(
     operator: Operator, pool: list[Individual], seed: int
 ) -> None:
     assert breed(operator, pool, seed).lineage.parents == ()
 
 
-@given(full_pools, sizes, seeds)
+@given(full_pools, seeds)
 def test_without_any_probability_the_offspring_is_a_copy(
-    pool: list[Individual], population_size: int, seed: int
+    pool: list[Individual], seed: int
 ) -> None:
     operator = crossover_and_mutation(
-        population_size,
-        crossover_probability=0.0,
-        mutation_probability=0.0,
-        random_probability=0.0,
+        crossover_probability=0.0, mutation_probability=0.0, random_probability=0.0
     )
     child = breed(operator, pool, seed)
     (parent,) = (i for i in pool if (i.number,) == child.lineage.parents)
@@ -149,13 +126,11 @@ def test_without_any_probability_the_offspring_is_a_copy(
     assert child.lineage.operators == ("Copy",)
 
 
-@given(full_pools, sizes, seeds)
+@given(full_pools, seeds)
 def test_as_in_propulate_parents_are_always_crossed_and_nothing_but_one_float_is_moved(
-    pool: list[Individual], population_size: int, seed: int
+    pool: list[Individual], seed: int
 ) -> None:
-    operator = propulate_defaults(
-        population_size, mutation_probability=0.0, random_probability=0.0
-    )
+    operator = propulate_defaults(mutation_probability=0.0, random_probability=0.0)
     child = breed(operator, pool, seed)
     parents = [i for i in pool if i.number in child.lineage.parents]
     new = [
@@ -176,7 +151,7 @@ def test_operators_act_as_often_as_set_by_default() -> None:
     pool = [
         Individual(genes={"x": Gene(0.5, distribution)}, loss=float(i), number=i) for i in range(4)
     ]
-    operator, rng = crossover_and_mutation(4), np.random.default_rng(1)
+    operator, rng = crossover_and_mutation(), np.random.default_rng(1)
     counts = Counter(
         name for _ in range(4000) for name in operator(pool, rng)[0].lineage.operators
     )
@@ -191,7 +166,6 @@ def test_operators_act_as_often_as_set_by_default() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("population_size", value) for value in (1, 0, -3)),
         *(
             (name, value)
             for name in ("crossover_probability", "mutation_probability", "random_probability")
@@ -201,6 +175,6 @@ def test_operators_act_as_often_as_set_by_default() -> None:
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(name: str, value: float) -> None:
-    settings: dict[str, Any] = {"population_size": 10, name: value}
+    settings: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=f"^{name} must.*{value}"):
         crossover_and_mutation(**settings)
