@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import Any
@@ -20,12 +19,13 @@ from optuna_propulate.optimize.budget import Budget
 from optuna_propulate.optimize.loop import Loop
 from optuna_propulate.optimize.loop import save
 from optuna_propulate.optimize.progress_bar import ProgressBar
-from optuna_propulate.optimize.stopping import InterruptedTrialError
 from optuna_propulate.optimize.stopping import Stopping
 from optuna_propulate.parallel.abort import abort_on_uncaught
 from optuna_propulate.parallel.launch import comm_timeout
 from optuna_propulate.parallel.launch import communicator
 from optuna_propulate.parallel.progress_thread import mpi_progress
+from optuna_propulate.parallel.team import AnyTeam
+from optuna_propulate.parallel.team import LocalTeam
 from optuna_propulate.parallel.team import Team
 from optuna_propulate.records.reading import n_trials_of
 from optuna_propulate.records.summary import summarize
@@ -39,6 +39,7 @@ from optuna_propulate.storages.sql.sqlite_file import is_in_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Iterable
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -89,7 +90,7 @@ def create_study(
         ValueError: If an argument is out of its range, or the ranks cannot share the storage.
     """
 
-    def create(opened: BaseStorage | None) -> optuna.Study:
+    def create(opened: BaseStorage) -> optuna.Study:
         return optuna.create_study(
             storage=opened,
             study_name=study_name,
@@ -125,8 +126,7 @@ def load_study(
         ValueError: If the name is missing and there is not exactly one study.
     """
 
-    def load(opened: BaseStorage | None) -> optuna.Study:
-        assert opened is not None
+    def load(opened: BaseStorage) -> optuna.Study:
         return optuna.load_study(study_name=study_name, storage=opened)
 
     return _open_study(load, storage, sampler, pruner, comm)
@@ -138,7 +138,7 @@ class IslandStudy(optuna.Study):
     Build it with ``create_study`` or ``load_study``. Without MPI it is an ordinary study.
     """
 
-    _team: Team | None = None
+    _team: AnyTeam = LocalTeam()
     _budget: Budget | None = None
 
     def optimize(
@@ -188,31 +188,13 @@ class IslandStudy(optuna.Study):
             raise ValueError(f"stop_grace must not be negative, but got {stop_grace}.")
         deadline = None if timeout is None else time.monotonic() + timeout
         team = self._team
-        if team is None:
-            with Stopping(self, None, deadline, stop_grace) as stopping:
-                caught = tuple(catch) if isinstance(catch, Iterable) else (catch,)
-                try:
-                    super().optimize(
-                        stopping.guard(func) if callable(func) else func, n_trials, timeout,
-                        n_jobs, (*caught, InterruptedTrialError), callbacks, gc_after_trial,
-                        show_progress_bar,
-                    )  # fmt: skip
-                except StorageInternalError as error:
-                    if not stopping.signal:
-                        raise
-                    _logger.warning(f"The signal ends a wait for the database: {error}")
-                finally:
-                    file = save(self)
-            _exit_after(stopping.signal)
-            _raise_if_kept([file])
-            return
         loop = team.attempt(
-            lambda: Loop.checked(self, func, n_jobs, catch, callbacks, gc_after_trial)
+            lambda: Loop.checked(self, team, func, n_jobs, catch, callbacks, gc_after_trial)
         )
         team.agree(n_trials=n_trials, timeout=timeout, stop_grace=stop_grace)
         set_stop_flag(self, False)
         self._budget = budget = Budget(team, n_trials)
-        stopping = Stopping(self, budget, deadline, stop_grace)
+        stopping = Stopping(self, team, budget, deadline, stop_grace)
         shown = show_progress_bar and team.rank == 0
         try:
             with ProgressBar(self, shown, n_trials, budget) as bar:
@@ -224,14 +206,13 @@ class IslandStudy(optuna.Study):
                         budget.interrupt(stopping.signal)
                     if isinstance(self.sampler, PropulateSampler):
                         self.sampler.settle(self)
-                    kept = team.comm.allgather(save(self))
-                    storage = storage_of(self)
-                    if isinstance(storage, BatchedRDBStorage):
-                        storage.refresh(study_id(self))
+                    kept = team.gather(save(self))
+                    _refresh(self)
         except BaseException as error:  # also SystemExit: the other ranks would wait for ever
             team.abort(error)
             raise
-        self._budget = None
+        finally:
+            self._budget = None
         number = stopping.signal or budget.interrupted_by()
         budget.free()
         storage_of(self).remove_session()
@@ -253,7 +234,7 @@ class IslandStudy(optuna.Study):
             ValueError: If ``top_n`` is below 1.
         """
         text = summarize(self, top_n)
-        if self._team is None or self._team.rank == 0:
+        if self._team.rank == 0:
             print(text, flush=True)
         return text
 
@@ -292,54 +273,33 @@ def _raise_if_kept(paths: Sequence[Path | None]) -> None:
 
 
 def _open_study(
-    open_on_root: Callable[[BaseStorage | None], optuna.Study],
+    open_on_root: Callable[[BaseStorage], optuna.Study],
     storage: str | BaseStorage | None,
     sampler: BaseSampler | None,
     pruner: BasePruner | None,
     given: MPI.Intracomm | None,
 ) -> IslandStudy:
     comm = communicator(given)
-    if comm is None:
-        return _open_alone(open_on_root, storage, sampler, pruner, given)
-
-    team = Team(comm, comm_timeout())
-    abort_on_uncaught(team.comm)
-    sampler = team.attempt(lambda: PropulateSampler(comm=comm) if sampler is None else sampler)
-    shared = team.attempt(lambda: _shareable(storage))
-    team.agree(storage=_kind(shared), sampler=type(sampler).__name__)
+    team = LocalTeam() if comm is None else Team(comm, comm_timeout())
+    if isinstance(team, Team):
+        abort_on_uncaught(team.comm)
+    sampler = team.attempt(lambda: PropulateSampler(comm=given) if sampler is None else sampler)
+    where = team.attempt(lambda: _shareable(storage) if team.size > 1 else storage)
+    team.agree(storage=_kind(where), sampler=type(sampler).__name__)
     if isinstance(sampler, PropulateSampler):
         team.attempt(lambda: sampler.check_workers(comm))
         team.attempt(sampler.connect)
-    opened = team.attempt(
-        lambda: BatchedRDBStorage(shared, comm=team.comm) if isinstance(shared, str) else shared
-    )
+    opened = team.attempt(lambda: _opened(where, team))
     _check_shared(opened, team)
     name = team.from_root(lambda: open_on_root(opened).study_name)
     study = team.attempt(lambda: IslandStudy(name, opened, sampler, pruner))
     study._team = team
-    team.from_root(lambda: _log_start(study, shared, team.size))
-    if isinstance(sampler, PropulateSampler):
+    team.from_root(lambda: _log_start(study, where, team.size))
+    if isinstance(sampler, PropulateSampler) and team.size > 1:
         share = team.share_from_root(
             lambda: sampler.deal_out(study) if n_trials_of(study) else [[]] * team.size
         )
         team.attempt(lambda: sampler.resume(study, share))
-    return study
-
-
-def _open_alone(
-    open_on_root: Callable[[BaseStorage | None], optuna.Study],
-    storage: str | BaseStorage | None,
-    sampler: BaseSampler | None,
-    pruner: BasePruner | None,
-    comm: MPI.Intracomm | None,
-) -> IslandStudy:
-    opened = _opened_alone(storage) if isinstance(storage, str) else storage
-    sampler = PropulateSampler(comm=comm) if sampler is None else sampler
-    if isinstance(sampler, PropulateSampler):
-        sampler.check_workers(None)
-    created = open_on_root(opened)
-    study = IslandStudy(created.study_name, storage_of(created), sampler, pruner)
-    _log_start(study, storage, 1)
     return study
 
 
@@ -372,16 +332,13 @@ def _shareable(storage: str | BaseStorage | None) -> str | BaseStorage:
     return DEFAULT_STORAGE if storage is None else storage
 
 
-def _check_shared(storage: BaseStorage, team: Team) -> None:
+def _check_shared(storage: BaseStorage, team: AnyTeam) -> None:
     """Check that all ranks tell their trials to one writer.
 
     Raises:
         ValueError: On every rank, if a storage was built for each rank alone.
     """
-    team.meet()
-    writers = team.comm.allgather(
-        storage.writer if isinstance(storage, BatchedRDBStorage) else None
-    )
+    writers = team.gather(storage.writer if isinstance(storage, BatchedRDBStorage) else None)
     if len(set(writers)) > 1:
         raise ValueError(
             "storage must be one that the MPI ranks share: give a URL, or build it on every rank "
@@ -389,12 +346,25 @@ def _check_shared(storage: BaseStorage, team: Team) -> None:
         )
 
 
-def _kind(storage: str | BaseStorage) -> str:
+def _kind(storage: str | BaseStorage | None) -> str:
     """Return what opening a storage depends on, without its password."""
     if not isinstance(storage, str):
         return type(storage).__name__
     return f"a URL of {parse_url(storage).get_backend_name()}"
 
 
-def _opened_alone(url: str) -> BaseStorage:
-    return open_rdb(url) if is_in_memory(parse_url(url)) else BatchedRDBStorage(url)
+def _opened(storage: str | BaseStorage | None, team: AnyTeam) -> BaseStorage:
+    if storage is None:
+        return InMemoryStorage()
+    if not isinstance(storage, str):
+        return storage
+    if is_in_memory(parse_url(storage)):
+        return open_rdb(storage)
+    return BatchedRDBStorage(storage, comm=team.comm if isinstance(team, Team) else None)
+
+
+def _refresh(study: optuna.Study) -> None:
+    """See at once what the other ranks have committed."""
+    storage = storage_of(study)
+    if isinstance(storage, BatchedRDBStorage):
+        storage.refresh(study_id(study))

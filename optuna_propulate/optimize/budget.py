@@ -6,22 +6,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from optuna_propulate.parallel.counters import SharedCounters
-
 
 if TYPE_CHECKING:
-    from optuna_propulate.parallel.team import Team
-
+    from optuna_propulate.parallel.team import AnyTeam
 
 _UNLIMITED = 2**61
-
-
 _CLOSED = 2**62
-
-
 _STARTED, _FINISHED, _SIGNAL = 0, 1, 2  # the counters of a budget
-
-
 _TOLD_EVERY = 0.1  # in seconds, how many trials have finished
 
 
@@ -36,10 +27,9 @@ class Budget:
         n_trials: How many trials all ranks together start; ``None`` for no limit.
     """
 
-    def __init__(self, team: Team, n_trials: int | None) -> None:
+    def __init__(self, team: AnyTeam, n_trials: int | None) -> None:
         self._limit = _UNLIMITED if n_trials is None else n_trials
-        team.meet()  # what follows is collective and would spin
-        self._counters = SharedCounters(team.comm, 3)
+        self._counters = team.counters(3)
         self._lock = threading.Lock()
         self._untold, self._told_at = 0, 0.0
 

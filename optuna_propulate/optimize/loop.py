@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import optuna
+from optuna.exceptions import StorageInternalError
+
 from optuna_propulate._optuna_compat import in_optimize_loop
 from optuna_propulate._optuna_compat import run_trial
 from optuna_propulate._optuna_compat import set_in_optimize_loop
+from optuna_propulate._optuna_compat import set_stop_flag
 from optuna_propulate._optuna_compat import stop_flag
 from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import trial_by_id
 from optuna_propulate.optimize.stopping import InterruptedTrialError
-from optuna_propulate.parallel.launch import threads_allowed
 from optuna_propulate.storages.batched import BatchedRDBStorage
 
 
@@ -28,16 +31,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import optuna
     from optuna.trial import FrozenTrial
     from optuna.trial import Trial
 
     from optuna_propulate.optimize.budget import Budget
     from optuna_propulate.optimize.stopping import Stopping
-    from optuna_propulate.parallel.team import Team
+    from optuna_propulate.parallel.team import AnyTeam
 
     Objective = Callable[[Trial], float | Sequence[float]]
     Callback = Callable[[optuna.Study, FrozenTrial], None]
+
+_logger = optuna.logging.get_logger("optuna." + __name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Loop:
     def checked(
         cls,
         study: optuna.Study,
+        team: AnyTeam,
         func: Objective,
         n_jobs: int,
         catch: Iterable[type[Exception]] | type[Exception],
@@ -74,14 +79,14 @@ class Loop:
         n_threads = os.cpu_count() or 1 if n_jobs == -1 else n_jobs
         if n_threads < 1:
             raise ValueError(f"n_jobs must be at least 1, or -1, but got {n_jobs}.")
-        if n_threads > 1 and not threads_allowed():
+        if n_threads > 1 and not team.threads_allowed:
             raise RuntimeError(f"n_jobs={n_jobs} needs an MPI that grants MPI_THREAD_MULTIPLE.")
         return cls(func, n_threads, caught, callbacks, gc_after_trial)
 
     def run(
         self,
         study: optuna.Study,
-        team: Team,
+        team: AnyTeam,
         budget: Budget,
         deadline: float | None,
         stopping: Stopping,
@@ -100,24 +105,34 @@ class Loop:
             func=stopping.guard(self.func),
             catch=(*self.catch, InterruptedTrialError),
         )
-        guarded._run_threads(study, team, budget, deadline)
+        guarded._run_threads(study, team, budget, deadline, stopping)
 
     def _run_threads(
-        self, study: optuna.Study, team: Team, budget: Budget, deadline: float | None
+        self,
+        study: optuna.Study,
+        team: AnyTeam,
+        budget: Budget,
+        deadline: float | None,
+        stopping: Stopping,
     ) -> None:
         if self.n_threads == 1:
-            self._work(study, team, budget, deadline)
+            self._work(study, team, budget, deadline, stopping)
             return
         with ThreadPoolExecutor(self.n_threads) as pool:
             threads = [
-                pool.submit(self._work, study, team, budget, deadline)
+                pool.submit(self._work, study, team, budget, deadline, stopping)
                 for _ in range(self.n_threads)
             ]
             for thread in threads:
                 thread.result()
 
     def _work(
-        self, study: optuna.Study, team: Team, budget: Budget, deadline: float | None
+        self,
+        study: optuna.Study,
+        team: AnyTeam,
+        budget: Budget,
+        deadline: float | None,
+        stopping: Stopping,
     ) -> None:
         set_in_optimize_loop(study, True)
         try:
@@ -131,21 +146,18 @@ class Loop:
                 for callback in self.callbacks:
                     callback(study, copy.deepcopy(trial_by_id(study, finished)))
         except BaseException as error:  # here, as other threads may be busy for hours
+            if stopping.signal and isinstance(error, StorageInternalError):
+                _logger.warning(f"The signal ends a wait for the database: {error}")
+                return
+            set_stop_flag(study, True)  # for the other threads
             try:
-                flush(study)
+                save(study)
             finally:
                 team.abort(error)
             raise
         finally:
             set_in_optimize_loop(study, False)
         storage_of(study).remove_session()
-
-
-def flush(study: optuna.Study) -> None:
-    """Commit whatever this process has written into the study."""
-    storage = storage_of(study)
-    if isinstance(storage, BatchedRDBStorage):
-        storage.flush()
 
 
 def save(study: optuna.Study) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from optuna.exceptions import StorageInternalError
@@ -30,8 +31,14 @@ _LOOK_EVERY = 1.0  # in seconds: how often the best value is looked up, at most
 class ProgressBar:
     """Shows on rank 0 how many trials have finished on all ranks, and the best value.
 
-    It is a callback of rank 0 as well, whose trials give it the time to look up the best value:
-    what refreshes the bar must not wait for a database.
+    It is a callback of rank 0, whose trials give it the time to look up the best value. What
+    refreshes the bar meanwhile must not wait for a database.
+
+    Args:
+        study: The study.
+        shown: Whether there is a bar.
+        n_trials: How many trials all ranks together start; ``None`` for no limit.
+        budget: Counts the trials that have finished.
     """
 
     def __init__(
@@ -40,6 +47,7 @@ class ProgressBar:
         self._study, self._budget = study, budget
         self._bar = tqdm(total=n_trials, unit="trial") if shown else None
         self._throttle = Throttle(_LOOK_EVERY)
+        self._lock = threading.Lock()
 
     @property
     def callbacks(self) -> tuple[Callback, ...]:
@@ -49,9 +57,11 @@ class ProgressBar:
     def refresh(self) -> None:
         """Show the number of trials that have finished by now."""
         if self._bar is not None:
-            self._bar.update(self._budget.n_finished() - self._bar.n)
+            with self._lock:
+                self._bar.update(self._budget.n_finished() - self._bar.n)
 
     def _look(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self.refresh()
         with self._throttle.turn() as is_due:
             if is_due:
                 self._show_best()

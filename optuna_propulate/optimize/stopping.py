@@ -20,7 +20,6 @@ from optuna_propulate._optuna_compat import set_stop_flag
 from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import without_traceback
 from optuna_propulate.parallel.launch import evaluating
-from optuna_propulate.parallel.launch import threads_allowed
 
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
     from optuna_propulate.optimize.budget import Budget
+    from optuna_propulate.parallel.team import AnyTeam
 
 _logger = optuna.logging.get_logger("optuna." + __name__)
 
@@ -57,7 +57,8 @@ class Stopping:
 
     Args:
         study: The study whose loop is to stop.
-        budget: What all ranks claim trials from; ``None`` for a process alone.
+        team: The ranks that share it.
+        budget: What all ranks claim trials from.
         deadline: When no trial starts any more, on the clock ``time.monotonic``.
         grace: How long trials may go on after a signal or the deadline, in seconds; ``None``
             until they end.
@@ -69,14 +70,15 @@ class Stopping:
     def __init__(
         self,
         study: optuna.Study,
-        budget: Budget | None,
+        team: AnyTeam,
+        budget: Budget,
         deadline: float | None,
         grace: float | None,
     ) -> None:
         self._study = study
-        self._is_job = budget is not None
+        self._is_job = team.size > 1
         # Without threads in MPI, the other ranks hear of a signal when this one's loop has ended.
-        self._budget = budget if budget is not None and threads_allowed() else None
+        self._budget = budget if team.threads_allowed else None
         self._deadline, self._grace = deadline, grace
         self._is_evaluating = False
         self._is_expired = False

@@ -25,6 +25,18 @@ class Counters(Protocol):
         """Add to a counter; return what it was before. Never waits for another worker."""
         ...
 
+    def put(self, counter: int, value: int) -> None:
+        """Set a counter."""
+        ...
+
+    def get(self, counter: int) -> int:
+        """Return what a counter is."""
+        ...
+
+    def free(self) -> None:
+        """Give the counters back; collective."""
+        ...
+
 
 class LocalCounters:
     """Holds counters for the threads of one process."""
@@ -39,6 +51,18 @@ class LocalCounters:
             before = self._values[counter]
             self._values[counter] = before + amount
         return before
+
+    def put(self, counter: int, value: int) -> None:
+        """Set a counter."""
+        with self._lock:
+            self._values[counter] = value
+
+    def get(self, counter: int) -> int:
+        """Return what a counter is."""
+        return self.add(counter, 0)
+
+    def free(self) -> None:
+        """Do nothing: they are memory of this process."""
 
 
 class SharedCounters:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from optuna_propulate.parallel.launch import threads_allowed
+from optuna_propulate.parallel.team import LocalTeam
 
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
-    from optuna_propulate.parallel.team import Team
+    from optuna_propulate.parallel.team import AnyTeam
 
 
 _logger = optuna.logging.get_logger("optuna." + __name__)
@@ -60,15 +60,14 @@ class Progress:
             self._tick()
 
 
-def mpi_progress(team: Team, tick: Callable[[], None]) -> AbstractContextManager[None]:
+def mpi_progress(team: AnyTeam, tick: Callable[[], None]) -> AbstractContextManager[None]:
     """Return what keeps rank 0 in MPI; nothing on the other ranks, from whom nobody claims."""
-    if team.rank != 0:
+    if team.rank != 0 or isinstance(team, LocalTeam):
         return nullcontext()
-    if not threads_allowed():
+    if not team.threads_allowed:
         _logger.warning(
             "MPI grants less than MPI_THREAD_MULTIPLE: on a network without RDMA, a rank that "
-            "claims a trial waits until rank 0 is between two trials; the progress bar is shown "
-            "at the end only."
+            "claims a trial waits until rank 0 is between two trials."
         )
         return nullcontext()
     return Progress(team.comm, tick)

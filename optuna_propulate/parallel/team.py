@@ -5,11 +5,15 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import TypeAlias
 from typing import TypeVar
 
 from optuna_propulate.parallel.abort import abort
+from optuna_propulate.parallel.counters import LocalCounters
+from optuna_propulate.parallel.counters import SharedCounters
 from optuna_propulate.parallel.joining import join
 from optuna_propulate.parallel.launch import poll
+from optuna_propulate.parallel.launch import threads_allowed
 
 
 if TYPE_CHECKING:
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
+    from optuna_propulate.parallel.counters import Counters
 
 T = TypeVar("T")
 
@@ -37,6 +42,11 @@ class Team:
         join(comm, comm.Ibarrier().Test, timeout, "called create_study or load_study")
         self.comm = comm.Dup()
         self.rank, self.size = comm.rank, comm.size
+
+    @property
+    def threads_allowed(self) -> bool:
+        """Whether several threads of a rank may take part."""
+        return threads_allowed()
 
     def meet(self) -> None:
         """Wait for every rank, without spinning a core; trials under way bound the wait."""
@@ -78,14 +88,23 @@ class Team:
         result: Any = self.attempt(step if self.rank == 0 else _nothing)
         return self.comm.scatter(result)  # type: ignore[no-any-return]
 
+    def gather(self, value: T) -> list[T]:
+        """Return every rank's value, in the order of the ranks."""
+        self.meet()
+        return self.comm.allgather(value)
+
+    def counters(self, n: int) -> Counters:
+        """Return ``n`` counters that all ranks share, each of which starts at 0."""
+        self.meet()  # what follows is collective and would spin
+        return SharedCounters(self.comm, n)
+
     def agree(self, **values: object) -> None:
         """Check that every rank was given the same values.
 
         Raises:
             ValueError: On every rank, if one differs; it names the value and the ranks.
         """
-        self.meet()
-        everywhere = self.comm.allgather(values)
+        everywhere = self.gather(values)
         for name in values:
             given = [there[name] for there in everywhere]
             if any(value != given[0] for value in given):
@@ -98,6 +117,45 @@ class Team:
     def abort(self, error: BaseException) -> None:
         """Print the error with this rank, and end every rank of the job at once."""
         abort(self.comm, error)
+
+
+class LocalTeam:
+    """A process alone: what a team of one rank does, without MPI."""
+
+    rank, size = 0, 1
+    threads_allowed = True
+
+    def meet(self) -> None:
+        """Do nothing: everybody is here."""
+
+    def attempt(self, step: Callable[[], T]) -> T:
+        """Take a step."""
+        return step()
+
+    def from_root(self, step: Callable[[], T]) -> T:
+        """Take a step."""
+        return step()
+
+    def share_from_root(self, step: Callable[[], Sequence[T]]) -> T:
+        """Take a step, which returns one part."""
+        return step()[0]
+
+    def gather(self, value: T) -> list[T]:
+        """Return the one value."""
+        return [value]
+
+    def counters(self, n: int) -> Counters:
+        """Return counters that all threads share, each of which starts at 0."""
+        return LocalCounters()
+
+    def agree(self, **values: object) -> None:
+        """Do nothing: nobody was given anything else."""
+
+    def abort(self, error: BaseException) -> None:
+        """Do nothing: the exception itself ends this process."""
+
+
+AnyTeam: TypeAlias = Team | LocalTeam
 
 
 def _nothing() -> None:

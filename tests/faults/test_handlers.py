@@ -157,6 +157,8 @@ def test_an_end_is_ordered_whoever_of_the_threads_reads_the_signal_first(tmp_pat
 import os, signal, sys, threading, time
 import optuna
 from optuna_propulate.optimize.stopping import Stopping
+from optuna_propulate.optimize.budget import Budget
+from optuna_propulate.parallel.team import LocalTeam
 
 sys.setswitchinterval(1e-5)
 for _ in range(2):
@@ -176,7 +178,8 @@ def objective(trial):
 
 n_left = 0
 for _ in range(100):
-    with Stopping(optuna.create_study(), None, None, 30.0) as stopping:
+    team = LocalTeam()
+    with Stopping(optuna.create_study(), team, Budget(team, None), None, 30.0) as stopping:
         try:
             stopping.guard(objective)(None)
         except SystemExit:

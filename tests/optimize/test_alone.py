@@ -1,0 +1,162 @@
+"""A process alone runs the same loop as a rank: these are its laws, without MPI."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+import optuna_propulate
+from optuna_propulate.optimize.budget import Budget
+from optuna_propulate.optimize.progress_bar import ProgressBar
+from optuna_propulate.parallel.team import LocalTeam
+
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def sphere(trial: optuna.Trial) -> float:
+    return trial.suggest_float("x", -5, 5) ** 2
+
+
+def broken(trial: optuna.Trial) -> float:
+    if trial.number == 7:
+        raise ArithmeticError("the seventh")
+    return sphere(trial)
+
+
+def states(study: optuna.Study) -> list[str]:
+    return [trial.state.name for trial in study.trials]
+
+
+def studies(**settings: Any) -> list[optuna.Study]:
+    """Return a study of ours and one of Optuna's, with the same sampler."""
+    return [
+        create(sampler=optuna.samplers.RandomSampler(seed=1), **settings)
+        for create in (optuna_propulate.create_study, optuna.create_study)
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"n_trials": 12},
+        {"n_trials": 0},
+        {"n_trials": 12, "catch": ArithmeticError},
+        {"n_trials": 12, "catch": (ValueError, ArithmeticError), "gc_after_trial": True},
+        {"n_trials": 12, "callbacks": [lambda study, trial: trial.number < 4 or study.stop()]},
+        {"n_trials": 12, "timeout": 0.0},
+        {"n_trials": None, "timeout": 0.2},
+        {"n_trials": 12, "n_jobs": 0},
+        {"n_trials": 12, "callbacks": [3]},
+        {"n_trials": 12, "catch": ["ArithmeticError"]},
+    ],
+    ids=str,
+)
+def test_it_does_what_optunas_own_loop_does(arguments: dict[str, Any]) -> None:
+    ours, theirs = studies()
+    outcomes = []
+    for study in (ours, theirs):
+        try:
+            study.optimize(sphere if arguments["n_trials"] is None else broken, **arguments)
+        except Exception as error:
+            outcomes.append(type(error))
+        else:
+            outcomes.append(None)
+    if arguments["n_trials"] is None:
+        assert outcomes == [None, None]
+        assert set(states(ours)) == set(states(theirs)) == {"COMPLETE"}
+    elif arguments.get("n_jobs") == 0 or arguments.get("callbacks") == [3]:
+        assert outcomes[0] in (TypeError, ValueError)  # Optuna finds out later, or never
+        assert not ours.trials
+    elif arguments.get("catch") == ["ArithmeticError"]:
+        assert outcomes[0] is TypeError
+        assert not ours.trials
+    else:
+        assert outcomes[0] is outcomes[1]
+        assert states(ours) == states(theirs)
+        assert [t.params for t in ours.trials] == [t.params for t in theirs.trials]
+
+
+def test_threads_share_the_budget_and_an_error_ends_all_of_them() -> None:
+    study = optuna_propulate.create_study()
+    study.optimize(sphere, n_trials=50, n_jobs=4)
+    assert states(study) == ["COMPLETE"] * 50
+
+    def objective(trial: optuna.Trial) -> float:
+        if trial.number == 60:
+            raise ArithmeticError("the sixtieth")
+        time.sleep(0.001)
+        return sphere(trial)
+
+    with pytest.raises(ArithmeticError, match="the sixtieth"):
+        study.optimize(objective, n_jobs=4)  # which alone would never end
+    assert study.trials[60].state == TrialState.FAIL
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE, TrialState.FAIL}
+    study.optimize(sphere, n_trials=1)
+    assert study.trials[-1].state == TrialState.COMPLETE
+
+
+def test_a_search_within_a_search_of_the_same_study_is_refused() -> None:
+    study = optuna_propulate.create_study()
+    with pytest.raises(RuntimeError, match="Nested"):
+        study.optimize(lambda trial: study.optimize(sphere, n_trials=1) or 0.0, n_trials=1)
+
+
+def test_a_budget_is_claimed_once_however_many_threads_ask() -> None:
+    budget = Budget(LocalTeam(), 100)
+    claimed: list[bool] = []
+
+    def claim() -> None:
+        claimed.extend(budget.claim() for _ in range(50))
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(claimed) == 100
+    assert not budget.claim()
+
+
+def test_a_budget_that_was_closed_has_nothing_left_and_says_by_whom() -> None:
+    budget = Budget(LocalTeam(), None)
+    assert all(budget.claim() for _ in range(1000))
+    assert budget.interrupted_by() == 0
+    budget.interrupt(15)
+    assert not budget.claim()
+    assert budget.interrupted_by() == 15
+
+
+def test_a_bar_shows_every_trial_once_and_the_best_value(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    study, budget = optuna_propulate.create_study(), Budget(LocalTeam(), 30)
+    study.optimize(sphere, n_trials=5)
+    with ProgressBar(study, True, 30, budget) as bar:
+
+        def work() -> None:
+            for _ in range(10):
+                budget.note_finished()
+                bar.refresh()
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        budget.tell_finished()
+    shown = capsys.readouterr().err.splitlines()[-1]
+    assert "30/30" in shown
+    assert f"best value {study.best_value:g}" in shown
+
+
+def test_a_bar_of_a_search_alone_counts_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    study = optuna_propulate.create_study()
+    study.optimize(sphere, n_trials=20, show_progress_bar=True)
+    assert "20/20" in capsys.readouterr().err
