@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
-from optuna_propulate.storages.sql.engine import SQLITE_LOCK_TIMEOUT
-from optuna_propulate.storages.sql.engine import choose_journal
+import optuna_propulate
+from optuna_propulate.storages.batched import BatchedRDBStorage
+from optuna_propulate.storages.sql.dialects import dialect_of
+from optuna_propulate.storages.sql.dialects.sqlite import LOCK_TIMEOUT
+from optuna_propulate.storages.sql.dialects.sqlite import choose_journal
 from optuna_propulate.storages.sql.engine import connect_engine
-from optuna_propulate.storages.sql.engine import engine_arguments
-from optuna_propulate.storages.sql.engine import with_driver
 from optuna_propulate.storages.sql.file_systems import file_system_of
 from optuna_propulate.storages.sql.file_systems import is_network
+from optuna_propulate.storages.sql.open import open_rdb
 from optuna_propulate.storages.sql.sqlite_file import is_in_memory
 from optuna_propulate.storages.sql.sqlite_file import sqlite_file
 
@@ -161,33 +164,36 @@ def test_other_databases_have_no_file_and_are_not_in_memory() -> None:
     ],
 )
 def test_postgresql_gets_psycopg_3_unless_a_driver_is_named(url: str, driver: str) -> None:
-    chosen = with_driver(make_url(url))
+    chosen = dialect_of(make_url(url).get_backend_name()).with_driver(make_url(url))
     assert chosen.drivername == driver
     assert chosen.set(drivername="x") == make_url(url).set(drivername="x")
 
 
 def test_the_users_arguments_are_kept_and_come_first() -> None:
-    sqlite, mysql = make_url("sqlite:///x.db"), make_url("mysql+pymysql://host/x")
+    sqlite = partial(dialect_of("sqlite").engine_arguments, make_url("sqlite:///x.db"))
+    mysql = partial(dialect_of("mysql").engine_arguments, make_url("mysql+pymysql://host/x"))
     given = {"echo": False, "connect_args": {"check_same_thread": False}}
-    arguments = engine_arguments(sqlite, given)
+    arguments = sqlite(given)
     assert arguments == {
         "echo": False,
-        "connect_args": {"timeout": SQLITE_LOCK_TIMEOUT, "check_same_thread": False},
+        "connect_args": {"timeout": LOCK_TIMEOUT, "check_same_thread": False},
     }
     assert given == {"echo": False, "connect_args": {"check_same_thread": False}}
     own = {"connect_args": {"timeout": 1.0}}
-    assert engine_arguments(sqlite, own) == own
+    assert sqlite(own) == own
     soon = {"connect_args": {"connect_timeout": 10}}
-    assert engine_arguments(mysql, {"pool_size": 1}) == {
+    assert mysql({"pool_size": 1}) == {
         "pool_size": 1, "pool_pre_ping": True, **soon,
     }  # fmt: skip
-    assert engine_arguments(mysql, {"pool_pre_ping": False}) == {"pool_pre_ping": False, **soon}
+    assert mysql({"pool_pre_ping": False}) == {"pool_pre_ping": False, **soon}
     late = {"connect_args": {"connect_timeout": 60}}
-    assert engine_arguments(mysql, late) == {"pool_pre_ping": True, **late}
+    assert mysql(late) == {"pool_pre_ping": True, **late}
 
 
 def test_prepared_statements_are_off_behind_which_a_pooler_may_stand() -> None:
-    arguments = engine_arguments(make_url("postgresql+psycopg://host/x"), None)
+    arguments = dialect_of("postgresql").engine_arguments(
+        make_url("postgresql+psycopg://host/x"), {}
+    )
     assert arguments["connect_args"]["prepare_threshold"] is None
 
 
@@ -204,3 +210,10 @@ def test_a_writing_transaction_locks_sqlite_when_it_begins(tmp_path: Path) -> No
         connection.exec_driver_sql("CREATE TABLE t (x)")
     writing.dispose()
     reading.dispose()
+
+
+@pytest.mark.parametrize("url", ["oracle://me:secret@host/x", "mssql+pyodbc://me:secret@host/x"])
+def test_a_database_that_is_not_supported_is_refused_by_name(url: str) -> None:
+    for attempt in (open_rdb, BatchedRDBStorage, optuna_propulate.create_study):
+        with pytest.raises(ValueError, match=r"sqlite, postgresql, mysql, mariadb.*got \w+\.$"):
+            attempt(url)

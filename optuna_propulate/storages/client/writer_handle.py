@@ -17,6 +17,7 @@ from optuna_propulate.parallel.nodes import nodes_of
 from optuna_propulate.parallel.team import Team
 from optuna_propulate.storages.client.connection import can_connect
 from optuna_propulate.storages.client.writer_process import WriterProcess
+from optuna_propulate.storages.sql.dialects import dialect_of
 from optuna_propulate.storages.sql.open import parse_url
 from optuna_propulate.storages.sql.sqlite_file import is_in_memory
 
@@ -99,9 +100,12 @@ def open_writer(
     Raises:
         StorageInternalError: If the database cannot be opened; its password is not shown.
         TimeoutError: If not every rank calls this within a minute.
-        ValueError: If the URL is none, or is one that processes cannot share.
+        ValueError: If the URL is none, is of a database that is not supported, or is one that
+            processes cannot share.
     """
-    if is_in_memory(parse_url(url)):
+    parsed = parse_url(url)
+    dialect_of(parsed.get_backend_name())
+    if is_in_memory(parsed):
         raise ValueError(
             "An SQLite database in memory cannot be shared with the process that writes; give "
             "a file, or no storage at all to keep the study in memory."

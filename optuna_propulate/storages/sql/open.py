@@ -18,8 +18,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.exc import SQLAlchemyError
 
-from optuna_propulate.storages.sql.engine import engine_arguments
-from optuna_propulate.storages.sql.engine import with_driver
+from optuna_propulate.storages.sql.dialects import dialect_of
 from optuna_propulate.storages.sql.sqlite_file import sqlite_file
 
 
@@ -58,12 +57,14 @@ def open_rdb(url: str, engine_kwargs: Mapping[str, Any] | None = None) -> RDBSto
         engine_kwargs: As for ``sqlalchemy.create_engine``.
 
     Raises:
-        ValueError: If ``url`` cannot be parsed.
+        ValueError: If ``url`` cannot be parsed, or is of a database that is not supported.
         StorageInternalError: If the database cannot be opened.
     """
-    parsed = with_driver(parse_url(url))
+    given = parse_url(url)
+    dialect = dialect_of(given.get_backend_name())
+    parsed = dialect.with_driver(given)
     try:
-        return _opened_together(parsed, engine_arguments(parsed, engine_kwargs))
+        return _opened_together(parsed, dialect.engine_arguments(parsed, engine_kwargs or {}))
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error)
         secrets = [parsed.password, *(parsed.query.get(key) for key in _SECRETS)]

@@ -11,16 +11,14 @@ from typing import cast
 
 import sqlalchemy as sa
 from optuna.trial import TrialState
-from sqlalchemy.dialects import mysql
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects import sqlite
 
 from optuna_propulate._optuna_compat import rdb_models
+from optuna_propulate.storages.sql.dialects import dialect_of
+from optuna_propulate.storages.sql.dialects.base import execute_many
 from optuna_propulate.storages.wire.times import utc
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from collections.abc import Iterator
     from collections.abc import Sequence
 
@@ -46,8 +44,7 @@ class BulkWriter:
     """Writes into Optuna's tables over one connection, within the transaction that it is in.
 
     Rows go to the driver as they are, past SQLAlchemy's processing of each value: enumerations as
-    names, times as ISO strings, in UTC. PostgreSQL takes new rows by ``COPY``, if psycopg 3 is the
-    driver.
+    names, times as ISO strings, in UTC.
 
     Args:
         connection: The connection.
@@ -55,8 +52,7 @@ class BulkWriter:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._dialect = connection.dialect
-        self._copies = self._dialect.driver == "psycopg"
+        self._dialect = dialect_of(connection.dialect.name)
 
     def lock_study(self, study_id: int) -> bool:
         """Lock the study's row as Optuna does to add a trial; return whether there is one.
@@ -76,24 +72,14 @@ class BulkWriter:
             study_id: The study.
             rows: Number, name of the state, start and end of each, in the order of the numbers.
         """
-        columns = ["study_id", "number", "state", "datetime_start", "datetime_complete"]
-        trials = table("TrialModel")
-        if self._copies:
-            ids = self._next_ids(len(rows))
-            self._insert(
-                trials,
-                ["trial_id", *columns],
-                [(identity, study_id, *row) for identity, row in zip(ids, rows, strict=True)],
-            )
-            return ids
-        last = self._connection.scalar(sa.select(sa.func.max(trials.c.trial_id))) or 0
-        self._insert(trials, columns, [(study_id, *row) for row in rows])
-        query = (
-            sa.select(trials.c.trial_id)
-            .where(trials.c.trial_id > last, trials.c.study_id == study_id)
-            .order_by(trials.c.trial_id)
+        if not rows:
+            return []
+        return self._dialect.insert_returning_ids(
+            self._connection,
+            table("TrialModel"),
+            ["study_id", "number", "state", "datetime_start", "datetime_complete"],
+            [(study_id, *row) for row in rows],
         )
-        return list(self._connection.scalars(query))
 
     def update_trials(
         self,
@@ -108,7 +94,8 @@ class BulkWriter:
             also_failed: Whether failed ones are set all the same.
         """
         states = "'RUNNING', 'WAITING', 'FAIL'" if also_failed else "'RUNNING', 'WAITING'"
-        self._many(
+        execute_many(
+            self._connection,
             "UPDATE trials SET state = {}, datetime_start = {}, datetime_complete = {} "
             f"WHERE trial_id = {{}} AND state IN ({states})",
             ("state", "start", "complete", "id"),
@@ -118,7 +105,8 @@ class BulkWriter:
     def renumber(self, numbers: dict[int, int]) -> None:
         """Set the numbers of trials by id."""
         rows = [(number, identity) for identity, number in numbers.items()]
-        self._many("UPDATE trials SET number = {} WHERE trial_id = {}", ("number", "id"), rows)
+        statement = "UPDATE trials SET number = {} WHERE trial_id = {}"
+        execute_many(self._connection, statement, ("number", "id"), rows)
 
     def delete_trials(self, identities: Sequence[int]) -> None:
         """Delete trials that nothing was written about."""
@@ -193,66 +181,13 @@ class BulkWriter:
         """Insert rows; what is there already by its first two columns is replaced, unless new."""
         if not rows:
             return
+        target = table(model)
         if new:
-            self._insert(table(model), columns, rows)
+            self._dialect.insert(self._connection, target, columns, rows)
         else:
             unique = {row[:2]: row for row in rows}  # the last one counts
-            statement = _upsert(table(model), columns, self._dialect.name)
             values = [dict(zip(columns, row, strict=True)) for row in unique.values()]
-            self._connection.execute(statement, values)
-
-    def _insert(self, target: Table, columns: list[str], rows: Sequence[tuple[Any, ...]]) -> None:
-        if not self._copies:
-            statement = (
-                f"INSERT INTO {target.name} ({', '.join(_quoted(columns, self._dialect))}) "
-            )
-            self._many(statement + f"VALUES ({', '.join('{}' for _ in columns)})", columns, rows)
-            return
-        names = ", ".join(_quoted(columns, self._dialect))
-        statement = f"COPY {target.name} ({names}) FROM STDIN"
-        cursor: Any = self._connection.connection.cursor()
-        errors = self._dialect.loaded_dbapi.Error
-        try:
-            with cursor.copy(statement) as copy:
-                for row in rows:
-                    copy.write_row(row)
-        except errors as error:  # as SQLAlchemy, whom the driver's cursor has passed by, would
-            raise sa.exc.DBAPIError.instance(statement, None, error, errors) from error
-        finally:
-            cursor.close()
-
-    def _many(self, template: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-        """Execute a statement with a place for each of the names, once for each row."""
-        if not rows:
-            return
-        style = self._dialect.paramstyle
-        if style in ("qmark", "format"):
-            statement = template.format(*(("?" if style == "qmark" else "%s") for _ in names))
-            self._connection.exec_driver_sql(statement, list(rows))
-            return
-        statement = template.format(*(f"%({name})s" for name in names))
-        self._connection.exec_driver_sql(
-            statement, [dict(zip(names, row, strict=True)) for row in rows]
-        )
-
-    def _next_ids(self, n: int) -> list[int]:
-        query = sa.text(
-            "SELECT nextval(pg_get_serial_sequence('trials', 'trial_id')) "
-            "FROM generate_series(1, :n)"
-        )
-        return sorted(self._connection.scalars(query, {"n": n}))
-
-
-def _upsert(target: Table, columns: list[str], dialect: str) -> Any:
-    keys, others = columns[:2], columns[2:]
-    if dialect in ("mysql", "mariadb"):
-        replacing = mysql.insert(target)
-        return replacing.on_duplicate_key_update({c: replacing.inserted[c] for c in others})
-    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    adding = insert(target)
-    return adding.on_conflict_do_update(
-        index_elements=keys, set_={c: adding.excluded[c] for c in others}
-    )
+            self._connection.execute(self._dialect.upsert(target, columns), values)
 
 
 def _stored(value: float) -> tuple[float | None, str]:
@@ -262,10 +197,6 @@ def _stored(value: float) -> tuple[float | None, str]:
     if math.isnan(value):
         return None, "NAN"
     return None, "INF_POS" if value > 0 else "INF_NEG"
-
-
-def _quoted(columns: Iterable[str], dialect: Any) -> list[str]:
-    return [dialect.identifier_preparer.quote(column) for column in columns]
 
 
 def slices(items: Sequence[int]) -> Iterator[Sequence[int]]:

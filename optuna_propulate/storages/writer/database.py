@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_propulate.storages.sql import read as reading
-from optuna_propulate.storages.sql.engine import choose_journal
+from optuna_propulate.storages.sql.dialects.sqlite import choose_journal
 from optuna_propulate.storages.sql.engine import connect_engine
 from optuna_propulate.storages.sql.open import open_rdb
 from optuna_propulate.storages.sql.sqlite_file import watch_file

@@ -1,0 +1,45 @@
+"""MySQL and MariaDB."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+from optuna_propulate.storages.sql.dialects.base import IDLE
+from optuna_propulate.storages.sql.dialects.base import LOCK_WAIT
+from optuna_propulate.storages.sql.dialects.base import Dialect
+
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Engine
+    from sqlalchemy import Table
+    from sqlalchemy.engine import URL
+
+
+class MySQL(Dialect):
+    """Tells MariaDB from MySQL by what the server says."""
+
+    names = ("mysql", "mariadb")
+
+    def connect_args(self, url: URL) -> dict[str, Any]:
+        return super().connect_args(url) if url.drivername in ("mysql", "mysql+pymysql") else {}
+
+    def prepare(self, engine: Engine, *, writing: bool) -> None:
+        if not writing:
+            return
+
+        @sa.event.listens_for(engine, "begin")
+        def _limit(connection: Any) -> None:
+            settings = f"SET innodb_lock_wait_timeout = {LOCK_WAIT:g}"
+            if connection.dialect.is_mariadb:
+                settings += f", idle_write_transaction_timeout = {IDLE:g}"
+            connection.exec_driver_sql(settings)
+
+    def upsert(self, target: Table, columns: Sequence[str]) -> Any:
+        replacing = mysql.insert(target)
+        return replacing.on_duplicate_key_update({c: replacing.inserted[c] for c in columns[2:]})
