@@ -42,6 +42,11 @@ def studies(**settings: Any) -> list[optuna.Study]:
     ]
 
 
+def stop_at_five(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    if trial.number == 4:
+        study.stop()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -49,14 +54,14 @@ def studies(**settings: Any) -> list[optuna.Study]:
         {"n_trials": 0},
         {"n_trials": 12, "catch": ArithmeticError},
         {"n_trials": 12, "catch": (ValueError, ArithmeticError), "gc_after_trial": True},
-        {"n_trials": 12, "callbacks": [lambda study, trial: trial.number < 4 or study.stop()]},
+        {"n_trials": 12, "callbacks": [stop_at_five]},
         {"n_trials": 12, "timeout": 0.0},
         {"n_trials": None, "timeout": 0.2},
         {"n_trials": 12, "n_jobs": 0},
         {"n_trials": 12, "callbacks": [3]},
         {"n_trials": 12, "catch": ["ArithmeticError"]},
     ],
-    ids=str,
+    ids=lambda arguments: ",".join(arguments),
 )
 def test_it_does_what_optunas_own_loop_does(arguments: dict[str, Any]) -> None:
     ours, theirs = studies()
