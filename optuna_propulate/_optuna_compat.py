@@ -93,7 +93,7 @@ def engine_of(study: Study) -> Engine | None:
     return backend.engine if type(backend) is RDBStorage else None
 
 
-def study_id(study: Study) -> int:
+def study_id_of(study: Study | FrozenStudy) -> int:
     """Return the storage's id of the study."""
     return study._study_id
 
@@ -103,9 +103,14 @@ def is_multi_objective(study: Study) -> bool:
     return bool(study._is_multi_objective())
 
 
-def trial_id(trial: FrozenTrial) -> int:
+def trial_id_of(trial: FrozenTrial) -> int:
     """Return the storage's id of the trial."""
     return trial._trial_id
+
+
+def set_trial_id(trial: FrozenTrial, identity: int) -> None:
+    """Give the trial another id."""
+    trial._trial_id = identity
 
 
 def trial_by_id(study: Study, identity: int) -> FrozenTrial:

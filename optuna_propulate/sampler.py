@@ -20,8 +20,8 @@ from optuna_propulate._optuna_compat import is_fixed
 from optuna_propulate._optuna_compat import is_multi_objective
 from optuna_propulate._optuna_compat import set_attributes
 from optuna_propulate._optuna_compat import storage_of
-from optuna_propulate._optuna_compat import study_id
-from optuna_propulate._optuna_compat import trial_id
+from optuna_propulate._optuna_compat import study_id_of
+from optuna_propulate._optuna_compat import trial_id_of
 from optuna_propulate.evolution.genes import from_unit
 from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.exchange.attributes import StorageExchange
@@ -250,7 +250,7 @@ class PropulateSampler(BaseSampler):
             individuals: This worker's share of what ``deal_out`` returns.
         """
         with self._lock:
-            if self._transport is None or study_id(study) in self._states.get(
+            if self._transport is None or study_id_of(study) in self._states.get(
                 storage_of(study), {}
             ):
                 return
@@ -327,7 +327,7 @@ class PropulateSampler(BaseSampler):
             return
         with self._lock:
             known = self._state(study)
-            offspring = known.offspring.pop(trial_id(trial), None)
+            offspring = known.offspring.pop(trial_id_of(trial), None)
             attributes: dict[str, Any] = {}
             outcome = outcome_of(trial, state, values)
             if outcome is not None:
@@ -353,7 +353,7 @@ class PropulateSampler(BaseSampler):
 
     def _offspring_of(self, study: Study, trial: FrozenTrial) -> Individual:
         with self._lock:
-            offspring = self._state(study).offspring.get(trial_id(trial))
+            offspring = self._state(study).offspring.get(trial_id_of(trial))
             return self._breed_for(study, trial) if offspring is None else offspring
 
     def _breed_for(self, study: Study, trial: FrozenTrial) -> Individual:
@@ -365,7 +365,7 @@ class PropulateSampler(BaseSampler):
                 self._read(known, study, known.foreign.finished(study))
             known.island.take_in(self._rng)
             offspring = known.island.breed(self._rng, list(known.offspring.values())[-_PENDING:])
-            known.offspring[trial_id(trial)] = offspring
+            known.offspring[trial_id_of(trial)] = offspring
             return offspring
 
     def _name(self, known: _StudyState, number: int) -> None:
@@ -379,12 +379,12 @@ class PropulateSampler(BaseSampler):
     def _state(self, study: Study, *, join: bool = True) -> _StudyState:
         with self._lock:
             states = self._states.setdefault(storage_of(study), {})
-            if study_id(study) not in states:
-                states[study_id(study)] = known = self._new_state()
+            if study_id_of(study) not in states:
+                states[study_id_of(study)] = known = self._new_state()
                 watch_loop(study)
                 if join:
                     self._read(known, study, known.foreign.read_all(study))
-            return states[study_id(study)]
+            return states[study_id_of(study)]
 
     def _new_state(self) -> _StudyState:
         exchange = self._new_exchange()

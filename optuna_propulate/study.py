@@ -14,7 +14,7 @@ from optuna.storages import InMemoryStorage
 
 from optuna_propulate._optuna_compat import set_stop_flag
 from optuna_propulate._optuna_compat import storage_of
-from optuna_propulate._optuna_compat import study_id
+from optuna_propulate._optuna_compat import study_id_of
 from optuna_propulate.optimize.budget import Budget
 from optuna_propulate.optimize.loop import Loop
 from optuna_propulate.optimize.loop import save
@@ -367,4 +367,4 @@ def _refresh(study: optuna.Study) -> None:
     """See at once what the other ranks have committed."""
     storage = storage_of(study)
     if isinstance(storage, BatchedRDBStorage):
-        storage.refresh(study_id(study))
+        storage.refresh(study_id_of(study))

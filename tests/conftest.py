@@ -35,14 +35,33 @@ pytest.register_assert_rewrite("optuna.testing.pytest_samplers", "optuna.testing
 # Propulate needs numpy below 2, hence an environment of its own: tox run -e reference.
 collect_ignore = [] if importlib.util.find_spec("propulate") else ["reference"]
 
-# Populations are slow to generate while coverage is measured; fewer of them do.
-settings.register_profile(
-    "measured",
-    deadline=None,
-    max_examples=40,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-settings.load_profile("measured")
+# Populations are slow to generate while coverage is measured; fewer of them do every day.
+for profile, n_examples in (("quick", 40), ("thorough", 1000)):
+    settings.register_profile(
+        profile,
+        deadline=None,
+        max_examples=n_examples,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+DATABASES = {"database", "postgresql", "mysql", "pgbouncer", "sqlite_of_class"}
+FOLDERS = {"faults": "faults", "examples": "examples", "benchmarks": "examples"}
+FILES = {"test_docs.py": "examples", "test_cli.py": "database", "test_ecosystem.py": "database"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by what it needs; those that need nothing are ``unit``."""
+    for item in items:
+        where, fixtures = item.path.relative_to(ROOT / "tests"), set(item.fixturenames)
+        marks = {FOLDERS.get(where.parts[0]), FILES.get(where.name)} - {None}
+        if "mpiexec" in fixtures:
+            marks.add("mpi")
+        if where.parts[0] == "storages" or fixtures & DATABASES:
+            marks.add("database")
+        for mark in marks or {"unit"}:
+            item.add_marker(mark)
+
 
 PRELUDE = """
 import json, os, sys

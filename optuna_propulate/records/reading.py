@@ -8,7 +8,7 @@ from optuna.exceptions import StorageInternalError
 
 from optuna_propulate._optuna_compat import all_trials
 from optuna_propulate._optuna_compat import storage_of
-from optuna_propulate._optuna_compat import study_id
+from optuna_propulate._optuna_compat import study_id_of
 from optuna_propulate._optuna_compat import trial_by_number
 
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def read_trials(study: Study) -> list[FrozenTrial]:
     """Return every trial of the study, read anew where the storage can do without a cache."""
     read = getattr(storage_of(study), "read_trials", None)
-    return all_trials(study) if read is None else list(read(study_id(study)))
+    return all_trials(study) if read is None else list(read(study_id_of(study)))
 
 
 def n_trials_of(study: Study) -> int:
     """Return how many trials the study has; reads them only where the storage cannot count."""
     count = getattr(storage_of(study), "count_trials", None)
-    return len(all_trials(study)) if count is None else int(count(study_id(study)))
+    return len(all_trials(study)) if count is None else int(count(study_id_of(study)))
 
 
 def found(study: Study, number: int) -> FrozenTrial | None:

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_propulate._optuna_compat import FrozenStudy
+from optuna_propulate._optuna_compat import set_trial_id
 from optuna_propulate.storages.client.live import LiveTrial
 from optuna_propulate.storages.client.live import copy_trial
 from optuna_propulate.storages.client.rank import RankClient
@@ -240,7 +241,8 @@ class BatchedRDBStorage(BaseStorage):
         live = LiveTrial(trial)  # raises for what JSON cannot hold, before a number is claimed
         with self._lock:
             trial.number = self._client.claim_number(study)
-            trial._trial_id = identity = study.alias(trial.number)
+            identity = study.alias(trial.number)
+            set_trial_id(trial, identity)
             self._client.add(study, live)
             self._note_if_best(study, trial)
         if trial.state == TrialState.WAITING:
@@ -258,7 +260,7 @@ class BatchedRDBStorage(BaseStorage):
         study, live = self._updatable(trial_id)
         self._check_distribution(study, param_name, distribution)
         with self._lock:
-            if param_name in live.trial._params:
+            if param_name in live.trial.params:
                 return  # as in Optuna's RDB, where the first value stays
             live.set_param(param_name, param_value_internal, distribution)
             self._client.note(study, live)

@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_propulate._optuna_compat import all_trials
 from optuna_propulate._optuna_compat import engine_of
-from optuna_propulate._optuna_compat import study_id
+from optuna_propulate._optuna_compat import study_id_of
 from optuna_propulate.storages.sql.read import read_trials_after
 from optuna_propulate.storages.sql.read import uncollected
 
@@ -33,7 +33,7 @@ def outlined_trials(study: Study) -> list[FrozenTrial]:
         return all_trials(study)
     try:
         with engine.connect() as connection, uncollected():
-            trials = list(read_trials_after(connection, study_id(study), -1, outlined=True))
+            trials = list(read_trials_after(connection, study_id_of(study), -1, outlined=True))
     except SQLAlchemyError as error:
         reason = getattr(error, "orig", None) or error
         raise StorageInternalError(f"The trials cannot be read: {reason}") from error

@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 from typing import Any
 
+from optuna_propulate._optuna_compat import trial_id_of
 from optuna_propulate.storages.sql.read import read_mark
 from optuna_propulate.storages.sql.read import read_trials
 from optuna_propulate.storages.sql.read import read_trials_after
@@ -62,10 +63,10 @@ class TrialCache:
                 mark = None  # copied from another study
             again = dict(self._again)
             for trial in read_trials_after(connection, self._study_id, self._last_id):
-                self._last_id = max(self._last_id, trial._trial_id)
+                self._last_id = max(self._last_id, trial_id_of(trial))
                 self._put(trial, mark)
             for trial in read_trials(connection, sorted(again)):
-                again.pop(trial._trial_id)
+                again.pop(trial_id_of(trial))
                 self._put(trial, mark)
             for identity in again:
                 self._take_away(identity)
@@ -88,7 +89,7 @@ class TrialCache:
         return self.by_number.copy()
 
     def _put(self, trial: FrozenTrial, mark: dict[str, Any] | None) -> None:
-        identity, number, floats = trial._trial_id, trial.number, _floats(trial, mark)
+        identity, number, floats = trial_id_of(trial), trial.number, _floats(trial, mark)
         self._take_away(identity)
         if self._claim(trial):
             self._again[identity] = None
@@ -109,4 +110,4 @@ def _floats(trial: FrozenTrial, mark: dict[str, Any] | None) -> bool:
     """Tell whether the trial's number may still change."""
     if mark is None or "n_settled" not in mark:
         return False
-    return bool(trial._trial_id > mark["last_id"] or trial.number >= mark["n_settled"])
+    return bool(trial_id_of(trial) > mark["last_id"] or trial.number >= mark["n_settled"])

@@ -64,21 +64,21 @@ class LiveTrial:
         """Set a parameter; ``TypeError`` if its choices are nothing that JSON can hold."""
         internal = float(internal)
         text = _distribution_json(name, distribution)
-        self.trial._params[name] = distribution.to_external_repr(internal)
-        self.trial._distributions[name] = distribution
+        self.trial.params[name] = distribution.to_external_repr(internal)
+        self.trial.distributions[name] = distribution
         self._params.append((name, internal, text))
         self.size += _ROW_BYTES
 
     def set_user_attribute(self, key: str, value: Any) -> None:
         """Set a user attribute; ``TypeError`` if it is nothing that JSON can hold."""
         self._user[key] = text = _json(value)
-        self.trial._user_attrs[key] = value
+        self.trial.user_attrs[key] = value
         self.size += len(text) + _ROW_BYTES
 
     def set_system_attribute(self, key: str, value: Any) -> None:
         """Set a system attribute; ``TypeError`` if it is nothing that JSON can hold."""
         self._system[key] = text = _json(value)
-        self.trial._system_attrs[key] = value
+        self.trial.system_attrs[key] = value
         self.size += len(text) + _ROW_BYTES
 
     def report(self, step: int, value: float) -> None:
@@ -89,7 +89,7 @@ class LiveTrial:
 
     def set_values(self, values: list[float]) -> None:
         """Set the objective values."""
-        self.trial._values = values
+        self.trial.values = values
         self._values = values
 
     def hear(self, change: Change) -> None:
@@ -127,8 +127,8 @@ class LiveTrial:
             for name, internal, text in self._params
         ]
         change = Change(
-            trial._number, self.identity, trial.state.name,
-            utc(trial._datetime_start), utc(trial.datetime_complete),
+            trial.number, self.identity, trial.state.name,
+            utc(trial.datetime_start), utc(trial.datetime_complete),
             params, self._values, self._user, self._system, list(self._steps.items()),
         )  # fmt: skip
         self.forget_changes()
@@ -141,12 +141,12 @@ class LiveTrial:
                 distribution.to_internal_repr(trial.params[name]),
                 _distribution_json(name, distribution),
             )
-            for name, distribution in trial._distributions.items()
+            for name, distribution in trial.distributions.items()
         ]
-        self._user = {key: _json(value) for key, value in trial._user_attrs.items()}
-        self._system = {key: _json(value) for key, value in trial._system_attrs.items()}
+        self._user = {key: _json(value) for key, value in trial.user_attrs.items()}
+        self._system = {key: _json(value) for key, value in trial.system_attrs.items()}
         self._steps = {int(s): float(value) for s, value in trial.intermediate_values.items()}
-        self._values = trial._values and [float(value) for value in trial._values]
+        self._values = trial.values and [float(value) for value in trial.values]
         n_rows = len(self._params) + len(self._steps)
         texts = (*self._user.values(), *self._system.values())
         self.size = _ROW_BYTES * (n_rows + len(texts)) + sum(map(len, texts))
@@ -156,10 +156,10 @@ def copy_trial(trial: FrozenTrial) -> FrozenTrial:
     """Return a copy whose own containers may be changed; faster than ``copy.deepcopy``."""
     twin = FrozenTrial.__new__(FrozenTrial)
     twin.__dict__.update(trial.__dict__)
-    twin._params = trial._params.copy()
-    twin._distributions = trial._distributions.copy()
-    twin._user_attrs = trial._user_attrs.copy()
-    twin._system_attrs = trial._system_attrs.copy()
+    twin.params = trial.params.copy()
+    twin.distributions = trial.distributions.copy()
+    twin.user_attrs = trial.user_attrs.copy()
+    twin.system_attrs = trial.system_attrs.copy()
     twin.intermediate_values = trial.intermediate_values.copy()
     return twin
 

@@ -18,6 +18,8 @@ from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from optuna_propulate._optuna_compat import set_trial_id
+from optuna_propulate._optuna_compat import trial_id_of
 from optuna_propulate.storages.client.cache import TrialCache
 from optuna_propulate.storages.client.connection import UnansweredError
 from optuna_propulate.storages.client.handover import Handover
@@ -316,13 +318,13 @@ class RankClient:
 
     def add(self, study: StudyView, live: LiveTrial) -> None:
         """Add a trial of this rank; the lock is held."""
-        self._live[live.trial._trial_id] = (study, live)
+        self._live[trial_id_of(live.trial)] = (study, live)
         self._buffer.note(study, live)
 
     def release(self, study: StudyView, live: LiveTrial) -> None:
         """Forget a trial that the database holds as it is."""
         with self.lock:
-            self._live.pop(live.trial._trial_id, None)
+            self._live.pop(trial_id_of(live.trial), None)
             if study.cache is not None:
                 study.cache.expire()
 
@@ -356,7 +358,7 @@ class RankClient:
             return seen[1], copy_trial(seen[2])
         study, packed = self._fetch(trial_id)
         trial = unpack_trial(packed)
-        trial._trial_id = trial_id
+        set_trial_id(trial, trial_id)
         with self.lock:
             if len(self._seen) >= 1024:
                 self._seen.clear()
@@ -426,11 +428,11 @@ class RankClient:
             return
         with self._reader.connect() as connection:
             trials = list(read_trials(connection, unread))
-        there = {t._trial_id for t in trials if t.state == TrialState.WAITING}
+        there = {trial_id_of(t) for t in trials if t.state == TrialState.WAITING}
         with self.lock:
             for identity in set(unread) - there:
                 study.waiting.remove(identity)
-            study.waiting.read(trial for trial in trials if trial._trial_id in there)
+            study.waiting.read(trial for trial in trials if trial_id_of(trial) in there)
 
     def all_trials(self, study: StudyView, *, afresh: bool) -> list[FrozenTrial]:
         """Return all trials in the order of their numbers; the others' as of the last refresh.
@@ -461,7 +463,7 @@ class RankClient:
                 trials = cache.snapshot()
                 for there, live in self._live.values():
                     if there is study:
-                        trials[live.trial._number] = copy_trial(live.trial)
+                        trials[live.trial.number] = copy_trial(live.trial)
         return [trials[number] for number in sorted(trials)]
 
     def refresh(self, study: StudyView) -> None:
@@ -607,7 +609,7 @@ class RankClient:
             study, live = self._studies[study_id], LiveTrial(trial)
             live.forget_changes()
             study.own(trial.number)
-            self._live[trial._trial_id] = (study, live)
+            self._live[trial_id_of(trial)] = (study, live)
 
     def _leave(self) -> None:
         """Save what is left, and let the writer know which trials another process will tell."""
@@ -660,8 +662,8 @@ class RankClient:
 
     def _adopt(self, study: StudyView, trial_id: int, packed: list[Any]) -> LiveTrial:
         trial = unpack_trial(packed)
-        live = LiveTrial(trial, trial._trial_id)
-        trial._trial_id = trial_id
+        live = LiveTrial(trial, trial_id_of(trial))
+        set_trial_id(trial, trial_id)
         with self.lock:
             self._seen.pop(trial_id, None)
             if not trial.state.is_finished():
@@ -674,16 +676,16 @@ class RankClient:
         Returns:
             Whether a later state of it, or another trial of its number, is in memory.
         """
-        if trial._trial_id in self._live:
+        if trial_id_of(trial) in self._live:
             return True
         if study.is_own(trial.number):
-            trial._trial_id = study.alias(trial.number)
-        return trial._trial_id in self._live
+            set_trial_id(trial, study.alias(trial.number))
+        return trial_id_of(trial) in self._live
 
     def _committed(self, study: StudyView, ended: list[LiveTrial]) -> None:
         for live in ended:
-            self._live.pop(live.trial._trial_id, None)
-            self._recent[live.trial._trial_id] = (study, live)
+            self._live.pop(trial_id_of(live.trial), None)
+            self._recent[trial_id_of(live.trial)] = (study, live)
             if study.cache is not None:
                 study.cache.keep(live.trial)
         while len(self._recent) > _N_RECENT:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from optuna_propulate._optuna_compat import trial_id_of
+
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +46,7 @@ class WaitingTrials:
 
     def read(self, trials: Iterable[FrozenTrial]) -> None:
         """Keep trials that were read."""
-        self._trials.update((trial._trial_id, trial) for trial in trials)
+        self._trials.update((trial_id_of(trial), trial) for trial in trials)
 
     def expire(self) -> None:
         """Let all trials be read again."""

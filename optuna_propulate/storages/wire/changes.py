@@ -15,6 +15,7 @@ from optuna.distributions import json_to_distribution
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from optuna_propulate._optuna_compat import trial_id_of
 from optuna_propulate.storages.wire.times import local
 from optuna_propulate.storages.wire.times import utc
 
@@ -73,7 +74,7 @@ def unpack_change(packed: list[Any], distributions: list[str]) -> Change:
 def pack_trial(trial: FrozenTrial) -> list[Any]:
     """Return a whole trial as a plain list."""
     return [
-        trial._trial_id,
+        trial_id_of(trial),
         trial.number,
         trial.state.name,
         utc(trial.datetime_start),

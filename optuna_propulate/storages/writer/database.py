@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
+from optuna_propulate._optuna_compat import study_id_of
 from optuna_propulate.storages.sql import read as reading
 from optuna_propulate.storages.sql.dialects.sqlite import choose_journal
 from optuna_propulate.storages.sql.engine import connect_engine
@@ -578,7 +579,7 @@ class Database:
             return [d.name for d in self._studies.get_study_directions(*arguments)], []
         if method == "get_all_studies":
             return [
-                [s._study_id, s.study_name, [d.name for d in s.directions], s.user_attrs,
+                [study_id_of(s), s.study_name, [d.name for d in s.directions], s.user_attrs,
                  _without_mark(s.system_attrs)]
                 for s in self._studies.get_all_studies()
             ], []  # fmt: skip

@@ -20,6 +20,8 @@ from optuna.trial import TrialState
 from optuna.trial import create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
+from optuna_propulate._optuna_compat import study_id_of
+from optuna_propulate._optuna_compat import trial_id_of
 from optuna_propulate.storages.sql.engine import connect_engine
 from optuna_propulate.storages.sql.open import open_rdb
 from optuna_propulate.storages.sql.read import ids_of_numbers
@@ -138,7 +140,7 @@ def _import_into(
     rdb = open_rdb(url)
     study = optuna.load_study(study_name=name, storage=rdb)
     with rdb.engine.connect() as connection:
-        imported = system_attribute(connection, study._study_id, IMPORTED)
+        imported = system_attribute(connection, study_id_of(study), IMPORTED)
     engine = connect_engine(url, None, writing=True)
     n_imported, unfit = 0, []
     for change in changes:
@@ -156,16 +158,16 @@ def _import_one(
 ) -> bool:
     """Put one trial into the database; return whether it was not there as it is."""
     with engine.begin() as connection:
-        ids = ids_of_numbers(connection, study._study_id, [change.number])
+        ids = ids_of_numbers(connection, study_id_of(study), [change.number])
         identity = change.identity or ids.get(change.number)
         there = next(read_trials(connection, [identity]), None) if identity else None
         if there is not None and _is_same(there, change):
             if not _tells_more(change, there):
                 return False
             bulk = BulkWriter(connection)
-            row = (change.state, change.start, change.complete, there._trial_id)
+            row = (change.state, change.start, change.complete, trial_id_of(there))
             bulk.update_trials([row], also_failed=True)
-            write_about(bulk, [(there._trial_id, change)], is_new=False)
+            write_about(bulk, [(trial_id_of(there), change)], is_new=False)
             return True
     if key in imported or change.state == "RUNNING":
         return False
