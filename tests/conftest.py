@@ -35,7 +35,7 @@ pytest.register_assert_rewrite("optuna.testing.pytest_samplers", "optuna.testing
 # Propulate needs numpy below 2, hence an environment of its own: tox run -e reference.
 collect_ignore = [] if importlib.util.find_spec("propulate") else ["reference"]
 
-# Populations are slow to generate while coverage is measured; fewer of them do every day.
+# Populations are slow to generate; fewer of them do every day.
 for profile, n_examples in (("quick", 40), ("thorough", 1000)):
     settings.register_profile(
         profile,
@@ -65,8 +65,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 PRELUDE = """
 import json, os, sys
-import coverage
-coverage.process_startup()
 import optuna
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -193,8 +191,6 @@ def mpiexec(tmp_path: Path) -> Callable[..., Outcome]:
             cwd=tmp_path,
             env={
                 **os.environ,
-                "COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"),
-                "COVERAGE_FILE": os.environ.get("COVERAGE_FILE", str(ROOT / ".coverage")),
                 **(environ or {}),
             },
             stdout=subprocess.PIPE,
