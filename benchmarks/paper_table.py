@@ -3,7 +3,7 @@
 The functions are as they are there, unshifted. Workers are simulated on a virtual clock; the
 islands are as many as ``--islands`` says, with the sampler's defaults otherwise::
 
-    python benchmarks/paper_table.py --seeds 10 --results benchmarks/results
+    python -m benchmarks.paper_table --seeds 10 --results benchmarks/results
 
 Reference:
     Taubert et al., Massively Parallel Genetic Optimization through Asynchronous Propagation of
@@ -20,9 +20,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import quality_ours
-from quality_functions import FUNCTIONS
-from quality_tasks import unshifted
+
+import benchmarks.quality.ours as quality_ours
+from benchmarks.quality.functions import FUNCTIONS
+from benchmarks.quality.tasks import unshifted
 
 
 N_WORKERS = 152

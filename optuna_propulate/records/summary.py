@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from heapq import nsmallest
 from typing import TYPE_CHECKING
@@ -11,8 +10,7 @@ from optuna_propulate._optuna_compat import trial_by_number
 from optuna_propulate.records.attributes import island_of
 from optuna_propulate.records.conversion import complete
 from optuna_propulate.records.conversion import rank_of
-from optuna_propulate.records.migrations import migrations_of
-from optuna_propulate.records.migrations import residences
+from optuna_propulate.records.survey import survey
 from optuna_propulate.storages.outlines import outlined_trials
 
 
@@ -46,32 +44,22 @@ def summary_of(study: Study, trials: Sequence[FrozenTrial], top_n: int) -> str:
     """Return what ``summarize`` does, of trials that have been read."""
     if top_n < 1:
         raise ValueError(f"top_n must be at least 1, but got {top_n}.")
-    records = migrations_of(trials)
-    living = residences(trials)
-    bred: dict[int, list[FrozenTrial]] = {}
-    active: dict[int, list[FrozenTrial]] = {}
-    homeless = 0
-    for trial in complete(trials):
-        home = island_of(trial)
-        if home is None:
-            homeless += 1
-            continue
-        bred.setdefault(home, []).append(trial)
-        active.setdefault(living.get(trial.number, home), []).append(trial)
-    migrants_in = Counter(record.target for record in records)
-    migrants_out = Counter(record.origin for record in records)
-    n_complete = homeless + sum(map(len, bred.values()))
-    lines = [f"{study.study_name}: {n_complete} complete of {len(trials)} trials"]
-    for island in sorted(bred.keys() | active.keys() | migrants_in.keys()):
-        here = active.get(island, [])
+    islands, travelled = survey(trials, study.direction)
+    individuals = complete(trials)
+    lines = [f"{study.study_name}: {len(individuals)} complete of {len(trials)} trials"]
+    for record in islands:
+        island, n_workers = record.island, len(record.workers)
+        arrived = sum(n for (_, target), n in travelled.items() if target == island)
+        left = sum(n for (origin, _), n in travelled.items() if origin == island)
         lines.append(
-            f"island {island}: {len(here)} individuals active, {len(bred.get(island, []))} bred "
-            f"here, {migrants_in[island]} migrants in, {migrants_out[island]} out"
+            f"island {island}: {record.n_active} individuals active, {record.n_bred} bred here, "
+            f"{arrived} migrants in, {left} out ({n_workers} worker{'s' * (n_workers != 1)})"
         )
         key = partial(rank_of, direction=study.direction)
-        for best in nsmallest(top_n, here, key=key):
+        for best in nsmallest(top_n, record.residents, key=key):
             shown = best.params or trial_by_number(study, best.number).params
             lines.append(f"  {best.value:.6g}, trial {best.number}: {shown}")
+    homeless = sum(island_of(trial) is None for trial in individuals)
     if homeless:
         lines.append(f"no island: {homeless} individuals of other samplers")
     return "\n".join(lines)

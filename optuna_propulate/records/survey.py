@@ -1,4 +1,4 @@
-"""What a study records of its islands and workers, counted for a figure."""
+"""What a study records of its islands and workers, counted."""
 
 from __future__ import annotations
 
@@ -59,17 +59,22 @@ class IslandRecord:
     Args:
         island: The island.
         n_bred: How many of the trials evaluated there are complete.
-        n_active: How many individuals live there: bred there and not gone for good, or come for
+        residents: The individuals that live there: bred there and not gone for good, or come for
             good.
-        best: The best of those that live there; ``None`` if nobody does.
+        best: The best of them; ``None`` if nobody does.
         workers: Those that finished a trial there, in order.
     """
 
     island: int
     n_bred: int
-    n_active: int
+    residents: tuple[FrozenTrial, ...]
     best: FrozenTrial | None
     workers: tuple[WorkerRecord, ...]
+
+    @property
+    def n_active(self) -> int:
+        """How many individuals live there."""
+        return len(self.residents)
 
 
 def survey(
@@ -93,7 +98,7 @@ def survey(
         IslandRecord(
             island=island,
             n_bred=bred[island],
-            n_active=len(active[island]),
+            residents=tuple(active[island]),
             best=_best(active[island], keys),
             workers=tuple(workers[island]),
         )

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+import benchmarks.quality.mixed as quality_mixed
+import benchmarks.quality.ours as quality_ours
+import benchmarks.quality.report as quality_report
+import benchmarks.quality.runs as quality_runs
+from benchmarks.quality.contenders import search_optuna
+from benchmarks.quality.functions import FUNCTIONS
+from benchmarks.quality.runs import Record
+from benchmarks.quality.tasks import Task
+from benchmarks.quality.tasks import task_by_name
+from benchmarks.quality.tasks import tasks
 from optuna_propulate.evolution.genes import from_unit
-
-
-sys.path.append(str(Path(__file__).parent.parent.parent / "benchmarks"))
-
-import quality_mixed
-import quality_ours
-import quality_report
-import quality_runs
-from quality_contenders import search_optuna
-from quality_functions import FUNCTIONS
-from quality_runs import Record
-from quality_tasks import Task
-from quality_tasks import task_by_name
-from quality_tasks import tasks
 
 
 if TYPE_CHECKING:

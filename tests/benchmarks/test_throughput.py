@@ -15,16 +15,16 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
+ROOT = Path(__file__).parent.parent.parent
 FIGURES_OF_LONG_RUNS = ("µs a trial, last fifth", "... means", "peak memory")
 
 
 def measure(folder: Path, *flags: str) -> tuple[str, dict[str, Any]]:
     """Run the benchmark with few trials; return its output, and what it saved."""
     saved = folder / "throughput.json"
-    command = [sys.executable, str(BENCHMARKS / "throughput.py"), "--quick", "--json", str(saved)]
+    command = [sys.executable, "-m", "benchmarks.throughput", "--quick", "--json", str(saved)]
     process = subprocess.run(
-        [*command, *flags], capture_output=True, text=True, timeout=240, check=False
+        [*command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout, json.loads(saved.read_text())
@@ -87,8 +87,7 @@ def test_long_runs_tell_whether_time_and_memory_grow(tmp_path: Path, mpiexec: Ca
 def test_wrong_rows_are_found(
     damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from throughput_databases import wrong_rows
+    from benchmarks.throughput.databases import wrong_rows
 
     path = tmp_path / "study.db"
     url = f"sqlite:///{path}"

@@ -69,9 +69,9 @@ def test_the_summary_shows_the_best_of_each_island_and_who_moved(
     )
     assert study.summary(top_n=2).splitlines() == [
         "s: 3 complete of 3 trials",
-        "island 0: 1 individuals active, 2 bred here, 0 migrants in, 1 out",
+        "island 0: 1 individuals active, 2 bred here, 0 migrants in, 1 out (1 worker)",
         "  3, trial 0: {'x': 3.0}",
-        "island 1: 2 individuals active, 1 bred here, 1 migrants in, 0 out",
+        "island 1: 2 individuals active, 1 bred here, 1 migrants in, 0 out (1 worker)",
         "  2, trial 1: {'x': 2.0}",
         "  4, trial 2: {'x': 4.0}",
     ]
@@ -85,7 +85,7 @@ def test_trials_of_other_samplers_are_counted_apart() -> None:
     study.add_trial(optuna.trial.create_trial(value=1.0))
     assert study.summary().splitlines() == [
         "s: 2 complete of 2 trials",
-        "island 0: 1 individuals active, 1 bred here, 0 migrants in, 0 out",
+        "island 0: 1 individuals active, 1 bred here, 0 migrants in, 0 out (1 worker)",
         "  3, trial 0: {'x': 3.0}",
         "no island: 1 individuals of other samplers",
     ]
@@ -103,8 +103,8 @@ def test_copies_are_no_individuals_of_their_own_in_the_summary() -> None:
         {"value": 4.0, "island": 1},
     )
     assert study.summary().splitlines()[1:] == [
-        "island 0: 1 individuals active, 1 bred here, 0 migrants in, 1 out",
+        "island 0: 1 individuals active, 1 bred here, 0 migrants in, 1 out (1 worker)",
         "  3, trial 0: {'x': 3.0}",
-        "island 1: 1 individuals active, 1 bred here, 1 migrants in, 0 out",
+        "island 1: 1 individuals active, 1 bred here, 1 migrants in, 0 out (1 worker)",
         "  4, trial 1: {'x': 4.0}",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -143,6 +144,14 @@ DIRECTIONS = st.sampled_from([StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE])
 ENDS = st.sampled_from([TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])
 
 
+@cache
+def opened() -> tuple[BatchedRDBStorage, RDBStorage, RDBStorage]:
+    """Return ours, Optuna's, and a plain client of ours, for all examples: a process writes."""
+    folder = tempfile.mkdtemp()
+    urls = [f"sqlite:///{folder}/{name}.db" for name in ("ours", "theirs")]
+    return BatchedRDBStorage(urls[0], refresh_interval=0.02), *map(RDBStorage, reversed(urls))
+
+
 class BothStorages(RuleBasedStateMachine):
     """Makes the same calls on both; whatever they return, raise or hold must be the same."""
 
@@ -151,16 +160,13 @@ class BothStorages(RuleBasedStateMachine):
 
     @initialize()
     def open_both(self) -> None:
-        self.folder = tempfile.TemporaryDirectory()
-        self.urls = [f"sqlite:///{self.folder.name}/{name}.db" for name in ("ours", "theirs")]
-        self.ours = BatchedRDBStorage(self.urls[0], refresh_interval=1e-6)
-        self.theirs = RDBStorage(self.urls[1])
-        self.plain = RDBStorage(self.urls[0])
+        self.ours, self.theirs, self.plain = opened()
         self.n_studies = 0
 
     def teardown(self) -> None:
-        self.ours.close()
-        self.folder.cleanup()
+        for storage in (self.ours, self.theirs):
+            for study in storage.get_all_studies():
+                storage.delete_study(study._study_id)
 
     def both(self, method: str, ids: tuple[int, int] | None, *args: Any) -> tuple[Any, Any]:
         """Call a method of both storages with the id that each of them knows."""
@@ -175,6 +181,8 @@ class BothStorages(RuleBasedStateMachine):
         if isinstance(results[0], type):
             assert results[0] == results[1]
         self.ours.flush()
+        for study in self.ours.get_all_studies():
+            self.ours.refresh(study._study_id)
         read = _seen(self.plain, alike=True)
         assert read == _seen(self.theirs, alike=True)
         assert read == _seen(self.ours, alike=True)
@@ -267,7 +275,7 @@ class BothStorages(RuleBasedStateMachine):
 TestBothStorages = BothStorages.TestCase
 # The same calls each time: what they meet depends on the clock, and cannot be replayed.
 TestBothStorages.settings = settings(
-    max_examples=10, stateful_step_count=30, deadline=None, derandomize=True, database=None
+    max_examples=20, stateful_step_count=30, deadline=None, derandomize=True, database=None
 )
 
 

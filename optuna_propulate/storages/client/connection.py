@@ -10,8 +10,8 @@ import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TYPE_CHECKING
 from typing import Any
+from typing import Protocol
 
 from optuna.exceptions import StorageInternalError
 
@@ -24,9 +24,6 @@ from optuna_propulate.storages.wire.handshake import proof
 from optuna_propulate.storages.wire.handshake import receive_exactly
 
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 _START_TIMEOUT = 120.0  # in seconds: Python on a busy parallel file system starts slowly
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # in seconds, between two tries to reach the writer
 
@@ -35,16 +32,29 @@ class UnansweredError(StorageInternalError):
     """The writer has not answered in time."""
 
 
+class Listener(Protocol):
+    """What a connection's thread calls."""
+
+    def hear(self, message: list[Any]) -> None:
+        """Take in a message that answers no call."""
+        ...
+
+    def tick(self) -> None:
+        """Do what is due: called every ``interval`` seconds, and after each ``wake``."""
+        ...
+
+    def revive(self) -> None:
+        """Start the writer again, perhaps: called again and again while it is gone."""
+        ...
+
+
 class WriterConnection:
     """Holds a rank's connection to the writer, and a thread that listens to it.
 
     Args:
         address: The writer's path, or its host and port.
         token: What the writer wants to be known.
-        heard: Called by the thread with each message that answers no call.
-        tick: Called by the thread every ``interval`` seconds, and after each ``wake``.
-        revive: Called by the thread, again and again, when the writer is gone; may start it.
-        unanswered: Called then; returns the frames that are to be sent again.
+        listener: Is called by the thread.
         interval: In seconds.
         timeout: How long a call may take, in seconds.
         greeting: The first message on every connection; ``None`` for none.
@@ -57,16 +67,12 @@ class WriterConnection:
         self,
         address: str | list[Any],
         token: str,
-        heard: Callable[[list[Any]], None],
-        tick: Callable[[], None],
-        revive: Callable[[], None],
-        unanswered: Callable[[], list[bytes]],
+        listener: Listener,
         interval: float,
         timeout: float,
         greeting: list[Any] | None = None,
     ) -> None:
-        self._heard, self._tick = heard, tick
-        self._revive, self._unanswered = revive, unanswered
+        self._listener = listener
         self._address, self._token = address, token
         self._interval, self._timeout = interval, timeout
         self._greeting = b"" if greeting is None else frame(greeting)
@@ -77,6 +83,8 @@ class WriterConnection:
         self._is_down = False
         self._closing = threading.Event()
         self._calls: dict[int, tuple[Future[Any], bytes]] = {}
+        self._told: dict[int, bytes] = {}  # what was not acknowledged, by sequence number
+        self._backlog = 0  # bytes of that
         self._broken: str | None = None
         self._awake, self._waking = socket.socketpair()
         self._waking.setblocking(False)
@@ -134,25 +142,34 @@ class WriterConnection:
                 f"The process that writes to the database has not answered within {timeout:g} s."
             ) from None
 
-    def tell(
-        self,
-        make: Callable[[int], list[Any] | None],
-        keep: Callable[[int, bytes], None],
-    ) -> None:
-        """Send a message that is put together once its turn has come.
+    @property
+    def backlog(self) -> int:
+        """How many bytes were told and are not acknowledged."""
+        return self._backlog
+
+    def tell(self, message: list[Any]) -> int:
+        """Send a message that the writer is to acknowledge, again and again until it does.
 
         Args:
-            make: Called with a sequence number; returns the message, or ``None`` for none.
-                Messages are sent in the order of these calls. Not called while the writer is gone.
-            keep: Called with the sequence number and the frame before it is sent.
+            message: Its second item becomes the sequence number.
+
+        Returns:
+            The sequence number: listeners hear ``["ack", number]``.
         """
         with self._sending:
             self._sequence += 1
-            message = None if self._is_down else make(self._sequence)
-            if message is not None:
-                content = frame(message)
-                keep(self._sequence, content)
+            sequence = message[1] = self._sequence
+            content = frame(message)
+            self._told[sequence] = content
+            self._backlog += len(content)
+            if self._broken is None:
                 self._send(content)
+        return sequence
+
+    def unacknowledged(self) -> list[bytes]:
+        """Return the frames that were told and not acknowledged, in their order."""
+        with self._sending:
+            return list(self._told.values())
 
     def answer(self, message: list[Any]) -> None:
         """Send a message without a sequence number."""
@@ -224,7 +241,7 @@ class WriterConnection:
                 self._fail(str(error))
             except Exception as error:  # whatever it is, nobody may wait for this thread for ever
                 self._fail(f"The connection to the process that writes has failed: {error!r}")
-        self._heard(["broken", self._broken])
+        self._listener.hear(["broken", self._broken])
 
     def _listen(self) -> None:
         reader = FrameReader()
@@ -248,7 +265,7 @@ class WriterConnection:
                     raise ConnectionError("The writer takes nothing any more.")
                 if is_woken or time.monotonic() >= due:
                     due = time.monotonic() + self._interval
-                    self._tick()
+                    self._listener.tick()
 
     def _reconnect(self) -> None:
         """Reach the writer's successor, however long that takes; send what was not answered."""
@@ -257,7 +274,7 @@ class WriterConnection:
         pause = _FIRST_PAUSE
         while self._broken is None:
             try:
-                self._revive()
+                self._listener.revive()
                 connection = self._connected()
             except Exception:  # e.g. no more processes can be started just now
                 self._closing.wait(pause)
@@ -268,7 +285,7 @@ class WriterConnection:
                 self._connection = connection
                 self._outgoing.clear()  # it is among what was not answered
                 self._is_down = False
-                for content in self._unanswered():
+                for content in self._told.values():
                     self._send(content)
                 for _, content in list(self._calls.values()):
                     self._send(content)
@@ -277,7 +294,10 @@ class WriterConnection:
     def _hear(self, message: list[Any]) -> None:
         kind = message[0]
         if kind not in ("result", "error"):
-            self._heard(message)
+            if kind == "ack":
+                with self._sending:
+                    self._backlog -= len(self._told.pop(message[1], b""))
+            self._listener.hear(message)
             return
         future, _ = self._calls.pop(message[1], (None, None))
         if future is None:

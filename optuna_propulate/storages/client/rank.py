@@ -116,9 +116,7 @@ class RankClient:
     def _opened(self, handle: WriterHandle) -> WriteBuffer:
         return WriteBuffer(
             handle,
-            self.lock,
-            self._hear,
-            self._committed,
+            self,
             self._flush_interval,
             self._commit_timeout,
             is_guest=self.is_guest,
@@ -682,7 +680,8 @@ class RankClient:
             set_trial_id(trial, study.alias(trial.number))
         return trial_id_of(trial) in self._live
 
-    def _committed(self, study: StudyView, ended: list[LiveTrial]) -> None:
+    def forget_committed(self, study: StudyView, ended: list[LiveTrial]) -> None:
+        """Let go of trials that have ended and are committed; the lock is held."""
         for live in ended:
             self._live.pop(trial_id_of(live.trial), None)
             self._recent[trial_id_of(live.trial)] = (study, live)
@@ -691,7 +690,8 @@ class RankClient:
         while len(self._recent) > _N_RECENT:
             self._recent.popitem(last=False)
 
-    def _hear(self, message: list[Any]) -> None:
+    def hear(self, message: list[Any]) -> None:
+        """Take in what the writer says to all ranks: called by the connection's thread."""
         kind, study_id, *rest = message
         study = self._studies.get(study_id)
         if study is None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from functools import partial
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import Protocol
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -17,7 +17,6 @@ from optuna_propulate.storages.wire.frames import content_of
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from collections.abc import Iterator
 
     from optuna_propulate.storages.client.live import LiveTrial
@@ -34,15 +33,29 @@ _MESSAGE_BYTES = 32 << 20  # about as much goes into one message, and never less
 _RECEIPT_TIMEOUT = 15.0  # in seconds: longer than the writer waits for a database that is locked
 
 
+class TrialStore(Protocol):
+    """Whose trials a buffer holds; its methods are called by the connection's thread."""
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Guards the trials."""
+        ...
+
+    def hear(self, message: list[Any]) -> None:
+        """Take in what the writer says to all ranks."""
+        ...
+
+    def forget_committed(self, study: StudyView, ended: list[LiveTrial]) -> None:
+        """Let go of trials that have ended and are committed; the lock is held."""
+        ...
+
+
 class WriteBuffer:
     """Holds the trials with untold changes, and what is told and not committed.
 
     Args:
         handle: The writer.
-        lock: Guards the trials, too.
-        heard: Called by a thread with what the writer says to all ranks.
-        committed: Called by a thread with a study and trials of it that have ended and are
-            committed.
+        store: Whose trials these are.
         flush_interval: In seconds.
         timeout: How long to wait for the writer, in seconds.
         is_guest: Whether this process is a child of the rank whose trials it changes.
@@ -51,21 +64,18 @@ class WriteBuffer:
     def __init__(
         self,
         handle: WriterHandle,
-        lock: threading.RLock,
-        heard: Callable[[list[Any]], None],
-        committed: Callable[[StudyView, list[LiveTrial]], None],
+        store: TrialStore,
         flush_interval: float,
         timeout: float,
         *,
         is_guest: bool = False,
     ) -> None:
-        self._progress = threading.Condition(lock)
-        self._heard, self._committed = heard, committed
+        self._handle = weakref.ref(handle)  # which belongs to the storages, and ends with the last
+        self._store = store
+        self._progress = threading.Condition(store.lock)
         self._timeout = timeout
         self._untold: dict[StudyView, dict[LiveTrial, None]] = {}
         self._told: dict[int, tuple[StudyView, list[LiveTrial]]] = {}
-        self._sent: dict[int, bytes] = {}
-        self._backlog = 0
         self._warned: set[str] = set()
         self._is_away = False  # as the writer says of the database
         self._is_late = False  # whether a commit was waited for in vain, and none has come since
@@ -74,10 +84,7 @@ class WriteBuffer:
         self.connection = WriterConnection(
             handle.address,
             handle.token,
-            self._hear,
-            self.tell,
-            partial(_revive, weakref.ref(handle)),
-            self._unanswered,
+            self,
             flush_interval,
             timeout,
             ["guest"] if is_guest else None,
@@ -101,7 +108,10 @@ class WriteBuffer:
         """Tell the writer all changes, without waiting for it."""
         for study in list(self._untold):
             while study in self._untold and not self.connection.is_down:
-                self.connection.tell(partial(self._take, study), self._keep)
+                with self._progress:
+                    message, ended = self._take(study)
+                    if message:
+                        self._told[self.connection.tell(message)] = study, ended
 
     def deliver(self) -> None:
         """Tell the writer all changes, and wait until they are in its memory.
@@ -169,7 +179,7 @@ class WriteBuffer:
             StorageInternalError: If the connection has been closed.
         """
         self._check()
-        if self._backlog < BACKLOG_BYTES:
+        if self.connection.backlog < BACKLOG_BYTES:
             return
         self.warn(
             f"The database does not keep up: {BACKLOG_BYTES >> 20} MiB are waiting to be "
@@ -177,17 +187,17 @@ class WriteBuffer:
         )
         deadline = time.monotonic() + self._timeout
         with self._progress:
-            while self._backlog >= BACKLOG_BYTES and time.monotonic() < deadline:
+            while self.connection.backlog >= BACKLOG_BYTES and time.monotonic() < deadline:
                 self._check()
                 self._progress.wait(min(1.0, max(0.0, deadline - time.monotonic())))
 
     def uncommitted(self) -> Iterator[list[Any]]:
         """Yield all messages that may not be committed, told or not."""
         with self._progress:
-            for _, content in sorted(self._sent.items()):
+            for content in self.connection.unacknowledged():
                 yield content_of(content)
             for study in list(self._untold):
-                while (message := self._take(study, -1)) is not None:
+                while message := self._take(study)[0]:
                     yield message
 
     def has_received_all(self) -> bool:
@@ -231,49 +241,51 @@ class WriteBuffer:
         if self.connection.broken is not None:
             raise StorageInternalError(self.connection.broken)
 
-    def _take(self, study: StudyView, sequence: int) -> list[Any] | None:
-        """Return a message's content; called by the connection when it is this message's turn."""
-        with self._progress:
-            untold = self._untold.get(study)
-            if not untold:
-                self._untold.pop(study, None)
-                return None
-            trials: list[LiveTrial] = []
-            size = 0
-            while untold and (not trials or size < _MESSAGE_BYTES):
-                trial = next(iter(untold))
-                del untold[trial]
-                trials.append(trial)
-                size += trial.size
-            if not untold:
-                del self._untold[study]
-            distributions: dict[str, int] = {}
-            changes = [trial.take_change(distributions) for trial in trials]
-            ended = [trial for trial in trials if trial.trial.state.is_finished()]
-            self._told[sequence] = (study, ended)
-            return [
-                "trials", sequence, study.study_id, study.base, study.counter,
-                list(distributions), changes,
-            ]  # fmt: skip
+    def _take(self, study: StudyView) -> tuple[list[Any], list[LiveTrial]]:
+        """Return untold changes as a message, and the trials among them that have ended.
 
-    def _keep(self, sequence: int, content: bytes) -> None:
-        with self._progress:
-            self._sent[sequence] = content
-            self._backlog += len(content)
+        The lock is held; the message is empty if there are none.
+        """
+        untold = self._untold.pop(study, None)
+        if not untold:
+            return [], []
+        trials: list[LiveTrial] = []
+        size = 0
+        while untold and (not trials or size < _MESSAGE_BYTES):
+            trial = next(iter(untold))
+            del untold[trial]
+            trials.append(trial)
+            size += trial.size
+        if untold:
+            self._untold[study] = untold
+        distributions: dict[str, int] = {}
+        changes = [trial.take_change(distributions) for trial in trials]
+        ended = [trial for trial in trials if trial.trial.state.is_finished()]
+        message = [
+            "trials", None, study.study_id, study.base, study.counter,
+            list(distributions), changes,
+        ]  # fmt: skip
+        return message, ended
 
-    def _unanswered(self) -> list[bytes]:
-        with self._progress:
-            return [self._sent[sequence] for sequence in sorted(self._sent)]
+    def tick(self) -> None:
+        """Tell the writer all changes: called by the connection's thread."""
+        self.tell()
 
-    def _hear(self, message: list[Any]) -> None:
+    def revive(self) -> None:
+        """Start the writer again, if this process has started it: likewise."""
+        handle = self._handle()
+        if handle is not None:
+            handle.revive()
+
+    def hear(self, message: list[Any]) -> None:
+        """Take in what the writer says: likewise."""
         kind = message[0]
         if kind == "ack":
             with self._progress:
                 study, ended = self._told.pop(message[1], (None, []))
-                self._backlog -= len(self._sent.pop(message[1], b""))
                 self._is_late = self._is_given_up = False
                 if study is not None:
-                    self._committed(study, ended)
+                    self._store.forget_committed(study, ended)
                 self._progress.notify_all()
             self._be_back()  # another writer than the one that spoke of trouble, perhaps
         elif kind == "broken":
@@ -295,11 +307,4 @@ class WriteBuffer:
             whose = f"study {study_id}" if number is None else f"trial {number}"
             _logger.error(f"The database does not take {whose}: {reason}")
         else:
-            self._heard(message)
-
-
-def _revive(handle: weakref.ref[WriterHandle]) -> None:
-    """Revive the writer; the handle belongs to the storages, and ends with the last of them."""
-    there = handle()
-    if there is not None:
-        there.revive()
+            self._store.hear(message)

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 import numpy as np
-import quality_mixed
 from optuna.distributions import BaseDistribution
 from optuna.distributions import FloatDistribution
-from quality_functions import FUNCTIONS
-from quality_functions import quartic_noise
-from quality_tables import DATASETS
-from quality_tables import table
 
+import benchmarks.quality.mixed as quality_mixed
+from benchmarks.quality.functions import FUNCTIONS
+from benchmarks.quality.functions import quartic_noise
+from benchmarks.quality.tables import DATASETS
+from benchmarks.quality.tables import table
 from optuna_propulate.evolution.genes import from_unit
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from quality_functions import Function
-    from quality_mixed import Suggest
+    from benchmarks.quality.functions import Function
+    from benchmarks.quality.mixed import Suggest
 
     Evaluation = tuple[float, float]
 

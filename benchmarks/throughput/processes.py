@@ -1,6 +1,6 @@
 """One process of a run that the throughput benchmark measures: a rank of ours, or a plain Optuna.
 
-``throughput_runs.py`` starts it with the path of the job, and without MPI with its own place
+``runs.py`` starts it with the path of the job, and without MPI with its own place
 among the processes; each process leaves a report beside the job.
 """
 

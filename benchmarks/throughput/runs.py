@@ -26,33 +26,34 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from throughput_contenders import BULK
-from throughput_contenders import BULK_CORE
-from throughput_contenders import GRPC
-from throughput_contenders import JOURNAL
-from throughput_contenders import MEMORY
-from throughput_contenders import N_LAST
-from throughput_contenders import NSGA
-from throughput_contenders import OURS
-from throughput_contenders import PROPULATE
-from throughput_contenders import RANDOM
-from throughput_contenders import STUDY
-from throughput_contenders import Run
-from throughput_contenders import evaluated
-from throughput_databases import POSTGRESQL
-from throughput_databases import SQLITE
-from throughput_databases import fresh_database
-from throughput_machine import Elsewhere
+
+from benchmarks.throughput.contenders import BULK
+from benchmarks.throughput.contenders import BULK_CORE
+from benchmarks.throughput.contenders import GRPC
+from benchmarks.throughput.contenders import JOURNAL
+from benchmarks.throughput.contenders import MEMORY
+from benchmarks.throughput.contenders import N_LAST
+from benchmarks.throughput.contenders import NSGA
+from benchmarks.throughput.contenders import OURS
+from benchmarks.throughput.contenders import PROPULATE
+from benchmarks.throughput.contenders import RANDOM
+from benchmarks.throughput.contenders import STUDY
+from benchmarks.throughput.contenders import Run
+from benchmarks.throughput.contenders import evaluated
+from benchmarks.throughput.databases import POSTGRESQL
+from benchmarks.throughput.databases import SQLITE
+from benchmarks.throughput.databases import fresh_database
+from benchmarks.throughput.machine import Elsewhere
 
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from collections.abc import Sequence
 
-    from throughput_contenders import Contender
+    from benchmarks.throughput.contenders import Contender
 
 _HERE = Path(__file__).parent
-_PROCESS = str(_HERE / "throughput_processes.py")
+_PROCESS = str(_HERE / "processes.py")
 
 
 class LeftOutError(Exception):
@@ -155,9 +156,9 @@ class Bench:
     def _commands(self, contender: Contender, job: str) -> list[list[str]]:
         n = contender.n_processes
         if contender.sampler in (BULK, BULK_CORE):
-            return [[sys.executable, str(_HERE / "throughput_bulk.py"), job]]
+            return [[sys.executable, str(_HERE / "bulk.py"), job]]
         if contender.sampler == PROPULATE:
-            script = str(_HERE / "throughput_propulate.py")
+            script = str(_HERE / "propulate_processes.py")
             return [[str(self.mpiexec), "-n", str(n), str(self.propulate_python), script, job]]
         if contender.sampler != OURS:
             return [[sys.executable, _PROCESS, job, str(place)] for place in range(n)]

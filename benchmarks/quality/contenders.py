@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from optuna.distributions import BaseDistribution
-    from quality_mixed import Suggest
-    from quality_tasks import Task
+
+    from benchmarks.quality.mixed import Suggest
+    from benchmarks.quality.tasks import Task
 
 AnyTrial = TypeVar("AnyTrial")
 

@@ -5,7 +5,7 @@ one task depend on the parameters. Every run of a task has a seed, the same for 
 moves the optimum. By default a gate of 8 workers and 10 seeds, which ends with status 1 where
 PropulateSampler falls short of what it is to reach; the figures in ``results/`` are of::
 
-    python benchmarks/quality.py --workers 1 8 64 --seeds 20 --results benchmarks/results
+    python -m benchmarks.quality --workers 1 8 64 --seeds 20 --results benchmarks/results
 
 Propulate takes part where the environment variable ``PROPULATE_PYTHON`` names an interpreter that
 has it, such as that of ``tox -e reference``. Runs are kept in ``--runs``, and not repeated.
@@ -23,18 +23,18 @@ from concurrent.futures import as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import quality_ours
-import quality_runs
-from quality_contenders import OPTUNA
-from quality_contenders import search_optuna
-from quality_report import Report
-from quality_tasks import task_by_name
-from quality_tasks import tasks
+import benchmarks.quality.ours as quality_ours
+import benchmarks.quality.runs as quality_runs
+from benchmarks.quality.contenders import OPTUNA
+from benchmarks.quality.contenders import search_optuna
+from benchmarks.quality.report import Report
+from benchmarks.quality.tasks import task_by_name
+from benchmarks.quality.tasks import tasks
 
 
 if TYPE_CHECKING:
-    from quality_runs import Key
-    from quality_runs import Record
+    from benchmarks.quality.runs import Key
+    from benchmarks.quality.runs import Record
 
 ISLANDS = "PropulateSampler, 4 islands"
 OURS = {"PropulateSampler": quality_ours.DEFAULT, ISLANDS: quality_ours.Variant(n_islands=4)}
@@ -57,9 +57,9 @@ def run(key: Key) -> list[Record]:
 
 def run_propulate(keys: list[Key]) -> list[Record]:
     """Run the package propulate in the interpreter that has it."""
-    program = Path(__file__).with_name("quality_propulate.py")
     process = subprocess.run(
-        [os.environ["PROPULATE_PYTHON"], str(program)],
+        [os.environ["PROPULATE_PYTHON"], "-m", "benchmarks.quality.propulate"],
+        cwd=Path(__file__).parent.parent.parent,
         input=json.dumps(keys),
         capture_output=True,
         text=True,

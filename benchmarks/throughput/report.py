@@ -7,18 +7,18 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from throughput_contenders import BULK
-from throughput_contenders import BULK_CORE
-from throughput_contenders import GRPC
-from throughput_contenders import JOURNAL
-from throughput_contenders import MEMORY
-from throughput_contenders import N_LAST
-from throughput_contenders import NSGA
-from throughput_contenders import OURS
-from throughput_contenders import PROPULATE
-from throughput_contenders import RANDOM
-from throughput_databases import POSTGRESQL
-from throughput_databases import SQLITE
+from benchmarks.throughput.contenders import BULK
+from benchmarks.throughput.contenders import BULK_CORE
+from benchmarks.throughput.contenders import GRPC
+from benchmarks.throughput.contenders import JOURNAL
+from benchmarks.throughput.contenders import MEMORY
+from benchmarks.throughput.contenders import N_LAST
+from benchmarks.throughput.contenders import NSGA
+from benchmarks.throughput.contenders import OURS
+from benchmarks.throughput.contenders import PROPULATE
+from benchmarks.throughput.contenders import RANDOM
+from benchmarks.throughput.databases import POSTGRESQL
+from benchmarks.throughput.databases import SQLITE
 
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence
 
-    from throughput_contenders import Contender
-    from throughput_contenders import Run
+    from benchmarks.throughput.contenders import Contender
+    from benchmarks.throughput.contenders import Run
 
 Round = dict["Contender", "Run"]
 

@@ -14,20 +14,22 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 from typing import Any
 
-import quality_runs
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from propulate.utils import get_default_propagator
-from quality_contenders import on_virtual_clock
-from quality_tasks import space_of
-from quality_tasks import task_by_name
+
+import benchmarks.quality.runs as quality_runs
+from benchmarks.quality.contenders import on_virtual_clock
+from benchmarks.quality.tasks import space_of
+from benchmarks.quality.tasks import task_by_name
 
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-    from quality_mixed import Suggest
-    from quality_tasks import Task
+
+    from benchmarks.quality.mixed import Suggest
+    from benchmarks.quality.tasks import Task
 
 
 def search(task: Task, n_workers: int, seed: int) -> list[tuple[float, float]]:

@@ -6,8 +6,8 @@ meets each of them alike; the tables show medians over the rounds, and so do the
 the same round. What the ratios need is measured in all rounds, the rest of the grid in
 ``--grid-rounds`` of them::
 
-    python benchmarks/throughput.py --rounds 3 --propulate-python PATH
-    python benchmarks/throughput.py --flat --memory
+    python -m benchmarks.throughput --rounds 3 --propulate-python PATH
+    python -m benchmarks.throughput --flat --memory
 
 The column "end" tells how long the job went on after the last trial had ended, for the last flush
 and for settling; "others" is the share of the machine that was taken by processes which the
@@ -30,32 +30,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
-from throughput_contenders import OURS
-from throughput_databases import postgresql_server
-from throughput_machine import describe
-from throughput_machine import find_mpiexec
-from throughput_machine import wait_for_quiet
-from throughput_plan import FULL
-from throughput_plan import QUICK
-from throughput_plan import grid
-from throughput_plan import headline
-from throughput_plan import lasting
-from throughput_report import FIGURES
-from throughput_report import Round
-from throughput_report import by_contender
-from throughput_report import print_figures
-from throughput_report import print_memory
-from throughput_report import print_problems
-from throughput_report import print_runs
-from throughput_runs import Bench
-from throughput_runs import LeftOutError
+
+from benchmarks.throughput.contenders import OURS
+from benchmarks.throughput.databases import postgresql_server
+from benchmarks.throughput.machine import describe
+from benchmarks.throughput.machine import find_mpiexec
+from benchmarks.throughput.machine import wait_for_quiet
+from benchmarks.throughput.plan import FULL
+from benchmarks.throughput.plan import QUICK
+from benchmarks.throughput.plan import grid
+from benchmarks.throughput.plan import headline
+from benchmarks.throughput.plan import lasting
+from benchmarks.throughput.report import FIGURES
+from benchmarks.throughput.report import Round
+from benchmarks.throughput.report import by_contender
+from benchmarks.throughput.report import print_figures
+from benchmarks.throughput.report import print_memory
+from benchmarks.throughput.report import print_problems
+from benchmarks.throughput.report import print_runs
+from benchmarks.throughput.runs import Bench
+from benchmarks.throughput.runs import LeftOutError
 
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence
 
-    from throughput_contenders import Contender
+    from benchmarks.throughput.contenders import Contender
 
 PROPULATE_PYTHON = "PROPULATE_PYTHON"
 """The environment variable that names an interpreter which has the package propulate."""

@@ -1,6 +1,6 @@
 """One rank of a run of the package ``propulate`` that the throughput benchmark measures.
 
-``throughput_runs.py`` starts it under MPI with an interpreter that has ``propulate`` and neither
+``runs.py`` starts it under MPI with an interpreter that has ``propulate`` and neither
 Optuna nor this project, so it imports nothing of theirs.
 
 From 20,000 evaluations on, which take minutes, the first round leaves what Propulate knew 1,000

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from quality_contenders import durations
-
+from benchmarks.quality.contenders import durations
 from optuna_propulate.breeders import DifferentialMutation
 from optuna_propulate.breeders import WarmUp
 from optuna_propulate.breeders.defaults import choose_among
@@ -27,9 +26,8 @@ from optuna_propulate.operators import crossover_and_mutation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from quality_mixed import Suggest
-    from quality_tasks import Task
-
+    from benchmarks.quality.mixed import Suggest
+    from benchmarks.quality.tasks import Task
     from optuna_propulate.breeders import Breeder
     from optuna_propulate.evolution.genes import Gene
     from optuna_propulate.operators import Operator

@@ -21,7 +21,8 @@ from optuna.distributions import IntDistribution
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-    from quality_mixed import Suggest
+
+    from benchmarks.quality.mixed import Suggest
 
 DATASETS = ("car", "phoneme", "segment", "slice_localization", "naval_propulsion", "cifar10")
 

@@ -12,9 +12,10 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from throughput_databases import History
-from throughput_databases import read_history
-from throughput_databases import wrong_rows
+
+from benchmarks.throughput.databases import History
+from benchmarks.throughput.databases import read_history
+from benchmarks.throughput.databases import wrong_rows
 
 
 OURS, RANDOM, NSGA = "optuna-propulate", "RandomSampler", "NSGAIISampler"

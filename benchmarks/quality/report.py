@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 import numpy as np
-import quality_runs
-from quality_tasks import task_by_name
-from quality_tasks import tasks
 from scipy.stats import friedmanchisquare
 from scipy.stats import rankdata
+
+import benchmarks.quality.runs as quality_runs
+from benchmarks.quality.tasks import task_by_name
+from benchmarks.quality.tasks import tasks
 
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from quality_runs import Record
+
+    from benchmarks.quality.runs import Record
 
 OURS = "PropulateSampler"
 BEATEN = ("Propulate", "NSGA-II")

@@ -1,0 +1,1 @@
+"""What the package is measured by; nothing here is part of it."""

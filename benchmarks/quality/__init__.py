@@ -1,0 +1,1 @@
+"""Search quality beside other samplers: ``python -m benchmarks.quality``."""

@@ -1,0 +1,1 @@
+"""Trials a second beside other storages: ``python -m benchmarks.throughput``."""
