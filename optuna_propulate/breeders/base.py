@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from typing import NamedTuple
 from typing import Protocol
 from typing import runtime_checkable
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from optuna_propulate.operators import Operator
 
 
-class Evaluation(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Evaluation:
     """An individual that was evaluated, by this worker or another of its island.
 
     Args:

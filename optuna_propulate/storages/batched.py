@@ -168,7 +168,7 @@ class BatchedRDBStorage(BaseStorage):
 
         In vain while the database is away.
         """
-        self._client.refresh(self._client.study(study_id))
+        self._client.refresh(self._client.studies.get(study_id))
 
     def close(self) -> None:
         """Commit whatever this process has written, and leave the writer."""
@@ -183,33 +183,33 @@ class BatchedRDBStorage(BaseStorage):
         self, directions: Sequence[StudyDirection], study_name: str | None = None
     ) -> int:
         names = [direction.name for direction in directions]
-        return self._client.create(names, study_name)
+        return self._client.studies.create(names, study_name)
 
     def delete_study(self, study_id: int) -> None:
         self.flush()
-        self._client.call_study("delete_study", study_id)
+        self._client.studies.call("delete_study", study_id)
         self._client.forget(study_id)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._client.set_attribute(study_id, "user", key, value)
+        self._client.studies.set_attribute(study_id, "user", key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._client.set_attribute(study_id, "system", key, value)
+        self._client.studies.set_attribute(study_id, "system", key, value)
 
     def get_study_id_from_name(self, study_name: str) -> int:
-        return self._client.id_of_name(study_name)
+        return self._client.studies.id_of_name(study_name)
 
     def get_study_name_from_id(self, study_id: int) -> str:
-        return self._client.name_of(study_id)
+        return self._client.studies.name_of(study_id)
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        return list(self._client.study(study_id).directions)
+        return list(self._client.studies.get(study_id).directions)
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        return dict(self._client.attributes(study_id, "user"))
+        return dict(self._client.studies.attributes(study_id, "user"))
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return dict(self._client.attributes(study_id, "system"))
+        return dict(self._client.studies.attributes(study_id, "system"))
 
     def get_all_studies(self) -> list[FrozenStudy]:
         return [
@@ -221,7 +221,7 @@ class BatchedRDBStorage(BaseStorage):
                 system_attrs=system,
                 study_id=study_id,
             )
-            for study_id, name, directions, user, system in self._client.call_study(
+            for study_id, name, directions, user, system in self._client.studies.call(
                 "get_all_studies"
             )
         ]
@@ -229,11 +229,11 @@ class BatchedRDBStorage(BaseStorage):
     # Trials
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        study = self._client.study(study_id)
+        study = self._client.studies.get(study_id)
         if self._client.is_guest:  # numbers are claimed by ranks only
             packed = None if template_trial is None else pack_trial(template_trial)
             return int(self._client.call("add_trial", study_id, packed))
-        self._client.begin(study)
+        self._client.studies.begin(study)
         self._client.wait_for_room()
         for name, distribution in (template_trial.distributions if template_trial else {}).items():
             self._check_distribution(study, name, distribution)
@@ -314,7 +314,7 @@ class BatchedRDBStorage(BaseStorage):
         return True
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
-        study = self._client.study(study_id)
+        study = self._client.studies.get(study_id)
         if study.is_own(trial_number):
             return study.alias(trial_number)
         identity = self._client.call("id_of_number", study_id, trial_number)
@@ -345,7 +345,7 @@ class BatchedRDBStorage(BaseStorage):
     ) -> list[FrozenTrial]:
         # Optuna, its samplers and its pruners read without a copy: they get the last that is known
         # while the database is away. A copy is for a user, who wants to know that it is.
-        study = self._client.study(study_id)
+        study = self._client.studies.get(study_id)
         if states is not None and not any(s in states for s in _BUT_WAITING):
             if TrialState.WAITING not in states:
                 return []
@@ -358,14 +358,14 @@ class BatchedRDBStorage(BaseStorage):
 
     def read_trials(self, study_id: int) -> list[FrozenTrial]:
         """Return all trials as they are committed, read anew; none of them is kept in memory."""
-        return self._client.read_all(self._client.study(study_id))
+        return self._client.read_all(self._client.studies.get(study_id))
 
     def count_trials(self, study_id: int) -> int:
         """Return how many trials the database holds; reads none of them."""
         return int(self._client.call("count", study_id))
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
-        study = self._client.study(study_id)
+        study = self._client.studies.get(study_id)
         if len(study.directions) > 1:
             raise RuntimeError(
                 "Best trial can be obtained only for single-objective optimization."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 import threading
 import time
@@ -15,17 +14,17 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from optuna_propulate._optuna_compat import set_trial_id
 from optuna_propulate._optuna_compat import trial_id_of
 from optuna_propulate.storages.client.cache import TrialCache
-from optuna_propulate.storages.client.connection import UnansweredError
 from optuna_propulate.storages.client.handover import Handover
 from optuna_propulate.storages.client.live import LiveTrial
 from optuna_propulate.storages.client.live import copy_trial
 from optuna_propulate.storages.client.reader import Reader
+from optuna_propulate.storages.client.studies import DECIDED_WITHIN
+from optuna_propulate.storages.client.studies import Studies
 from optuna_propulate.storages.client.study import ALIASES
 from optuna_propulate.storages.client.study import StudyView
 from optuna_propulate.storages.client.write_buffer import WriteBuffer
@@ -35,11 +34,9 @@ from optuna_propulate.storages.wire.changes import unpack_change
 from optuna_propulate.storages.wire.changes import unpack_trial
 from optuna_propulate.storages.wire.times import utc
 from optuna_propulate.storages.writer.spill import Spill
-from optuna_propulate.storages.writer.study_lock import EXPIRES_AFTER
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from collections.abc import Mapping
     from typing import TypeVar
 
@@ -53,7 +50,6 @@ if TYPE_CHECKING:
 _logger = optuna.logging.get_logger("optuna." + __name__)
 
 _N_RECENT = 256  # trials of this rank that are committed, and may be asked for once more
-_DECIDED_WITHIN = 2 * EXPIRES_AFTER  # in seconds, whether another job that adds trials is alive
 _READ_PAUSE = 0.5  # in seconds, before a rank tries again to read what its sampler goes on from
 _READ_TIMEOUT = 2.0  # in seconds, to hear whether the writer can read the database
 _SYNC_TIMEOUT = 10.0  # in seconds, to hear what a child process has told
@@ -90,9 +86,7 @@ class RankClient:
         self._flush_interval, self._refresh_interval = flush_interval, refresh_interval
         self._commit_timeout = commit_timeout
         self._reader = Reader(url, engine_kwargs)
-        self._studies: dict[int, StudyView] = {}
-        self._ids: dict[str, tuple[float, int]] = {}  # when a study's was asked for
-        self._n_studies = 0
+        self.studies = Studies(self, refresh_interval, commit_timeout)
         self._live: dict[int, tuple[StudyView, LiveTrial]] = {}
         self._recent: OrderedDict[int, tuple[StudyView, LiveTrial]] = OrderedDict()
         self._seen: dict[int, tuple[float, StudyView, FrozenTrial]] = {}
@@ -127,13 +121,19 @@ class RankClient:
         """Whether the database is known to be away, so that nothing is worth waiting for it."""
         return self._buffer.is_away or self._reader.is_resting
 
+    @property
+    def is_writer_away(self) -> bool:
+        """Whether the writer, or its database, is known to be away."""
+        return self._buffer.is_away
+
+    @property
+    def is_hurried(self) -> bool:
+        """Whether nobody is to wait for the database any more."""
+        return self._buffer.is_hurried
+
     def call(self, method: str, *arguments: Any, timeout: float | None = None) -> Any:
         """Let the writer do something, and wait for its result."""
         return self._buffer.connection.call(method, *arguments, timeout=timeout)
-
-    def call_study(self, method: str, *arguments: Any, timeout: float | None = None) -> Any:
-        """Let the writer call Optuna's own storage about studies."""
-        return self.call("study", method, list(arguments), timeout=timeout)
 
     def pass_on(self, *, at_once: bool) -> None:
         """Tell the writer all changes, if at once; a child process waits until it has them.
@@ -171,140 +171,13 @@ class RankClient:
         with self.lock:
             self._buffer.note(study, live)
 
-    def study(self, study_id: int) -> StudyView:
-        """Return the view of a study; ``KeyError`` if there is none."""
-        study = self._studies.get(study_id)
-        if study is None:
-            names = self.call_study("get_study_directions", study_id)
-            with self.lock:
-                if study_id not in self._studies:
-                    directions = [StudyDirection[name] for name in names]
-                    self._studies[study_id] = StudyView(study_id, self._n_studies, directions)
-                    self._n_studies += 1
-                study = self._studies[study_id]
-        return study
-
     def forget(self, study_id: int) -> None:
         """Forget a study that was deleted."""
         with self.lock:
-            study = self._studies.pop(study_id, None)
-            self._ids = {name: known for name, known in self._ids.items() if known[1] != study_id}
+            study = self.studies.forget(study_id)
             self._live = {i: found for i, found in self._live.items() if found[0] is not study}
             self._recent.clear()
             self._seen.clear()
-
-    def attributes(self, study_id: int, kind: str) -> dict[str, Any]:
-        """Return attributes of a study, at most ``refresh_interval`` old; older in an outage.
-
-        Args:
-            study_id: The study.
-            kind: ``"user"`` or ``"system"``.
-        """
-        study = self.study(study_id)
-        return self._last_known(
-            study.attributes,
-            kind,
-            has_begun=study.has_begun,
-            ask=lambda timeout: dict(
-                self.call_study(f"get_study_{kind}_attrs", study_id, timeout=timeout)
-            ),
-        )
-
-    def id_of_name(self, name: str) -> int:
-        """Return the id of a study, as Hyperband asks at each step; likewise."""
-        _, known = self._ids.get(name, (0.0, None))
-        study = self._studies.get(known) if known is not None else None
-        return self._last_known(
-            self._ids,
-            name,
-            has_begun=study is not None and study.has_begun,
-            ask=lambda timeout: int(
-                self.call_study("get_study_id_from_name", name, timeout=timeout)
-            ),
-        )
-
-    def name_of(self, study_id: int) -> str:
-        """Return the name of a study; it never changes."""
-        return self.study(study_id).name or str(
-            self.call_study("get_study_name_from_id", study_id)
-        )
-
-    def create(self, directions: list[str], name: str | None) -> int:
-        """Create a study and return its id."""
-        study_id = int(self.call_study("create_new_study", directions, name))
-        if name is not None:
-            self._ids[name] = -float("inf"), study_id
-        return study_id
-
-    def _last_known(
-        self,
-        known: dict[str, tuple[float, T]],
-        key: str,
-        *,
-        has_begun: bool,
-        ask: Callable[[float | None], T],
-    ) -> T:
-        """Ask the writer, unless that was done within ``refresh_interval``.
-
-        Args:
-            known: When it was asked before, and what it said.
-            key: For what.
-            has_begun: Whether to do with what is known, where the database is away.
-            ask: Asks it, and waits so long, in seconds.
-        """
-        read_at, value = known.get(key, (0.0, None))
-        if value is None:
-            value = ask(None)
-        elif time.monotonic() < read_at + self._refresh_interval or (
-            has_begun and self._buffer.is_away
-        ):
-            return value
-        else:
-            try:
-                value = ask(_SYNC_TIMEOUT)
-            except StorageInternalError:
-                if not has_begun:
-                    raise
-        known[key] = time.monotonic(), value
-        return value
-
-    def set_attribute(self, study_id: int, kind: str, key: str, value: Any) -> None:
-        """Set an attribute of a study, at once."""
-        self.call_study(f"set_study_{kind}_attr", study_id, key, value)
-        study = self.study(study_id)
-        if kind in study.attributes:
-            known = {**study.attributes[kind][1], key: copy.deepcopy(value)}
-            study.attributes[kind] = -float("inf"), known
-
-    def begin(self, study: StudyView) -> None:
-        """Prepare for adding trials to a study; waits for a database that is away.
-
-        Raises:
-            RuntimeError: If another job adds trials to it.
-        """
-        if study.has_begun:
-            return
-        base, counter, waiting, best, name, attributes = self._begun(study.study_id)
-        with self.lock:
-            if study.has_begun:
-                return
-            study.name, study.counter = name, counter
-            study.waiting.add(dict(waiting))
-            if best is not None:
-                study.note_if_best(unpack_trial(best))
-            # Each log line of Optuna's asks for them; they may be older than what is known here.
-            study.attributes.setdefault("system", (-float("inf"), dict(attributes)))
-            self._ids.setdefault(name, (-float("inf"), study.study_id))
-            study.base = base
-
-    def _begun(self, study_id: int) -> list[Any]:
-        timeout = max(self._commit_timeout, _DECIDED_WITHIN)
-        while True:
-            try:
-                return list(self.call("begin", study_id, None, None, timeout=timeout))
-            except UnansweredError:
-                if not self._buffer.is_away or self._buffer.is_hurried:
-                    raise
 
     def claim_number(self, study: StudyView) -> int:
         """Return the number of the next trial."""
@@ -378,7 +251,7 @@ class RankClient:
         A database that is away lets nobody take up a trial; it goes on waiting.
         """
         study, identity = self._place_of(trial_id)
-        self.begin(study)
+        self.studies.begin(study)
         with self.lock:
             study.waiting.remove(identity)
             self._seen.pop(trial_id, None)
@@ -493,7 +366,7 @@ class RankClient:
             StorageInternalError: If the database cannot be read, and nobody waits for it: also
                 where the writer could read it for ``commit_timeout``, and for 30 s at least.
         """
-        patience = max(self._commit_timeout, _DECIDED_WITHIN)
+        patience = max(self._commit_timeout, DECIDED_WITHIN)
         known_away_at = time.monotonic()
         while True:
             try:
@@ -537,7 +410,7 @@ class RankClient:
         told: dict[str, list[Change]] = {}
         for _, _, study_id, _, _, distributions, packed in self._buffer.uncommitted():
             changes = [unpack_change(one, distributions) for one in packed]
-            told.setdefault(self._studies[study_id].name, []).extend(changes)
+            told.setdefault(self.studies.get(study_id).name, []).extend(changes)
         if not told:
             return None
         try:
@@ -566,7 +439,7 @@ class RankClient:
         with self.lock:
             studies = [
                 (s.study_id, s.place, s.directions, s.name, s.base, s.counter)
-                for s in self._studies.values()
+                for s in self.studies
             ]
             trials = [
                 (study.study_id, copy_trial(live.trial))
@@ -593,18 +466,14 @@ class RankClient:
         self._reader.forget()
         for _, live in self._live.values():
             live.forget_changes()
-        for study in self._studies.values():
+        for study in self.studies:
             study.cache = None
 
     def _go_on(self, handover: Handover) -> None:
         """Know the studies and the running trials of the rank."""
-        for study_id, place, directions, name, base, counter in handover.studies:
-            study = StudyView(study_id, place, directions)
-            study.name, study.base, study.counter = name, base, counter
-            self._studies[study_id] = study
-            self._n_studies = max(self._n_studies, place + 1)
+        self.studies.go_on(handover.studies)
         for study_id, trial in handover.trials:
-            study, live = self._studies[study_id], LiveTrial(trial)
+            study, live = self.studies.get(study_id), LiveTrial(trial)
             live.forget_changes()
             study.own(trial.number)
             self._live[trial_id_of(trial)] = (study, live)
@@ -613,7 +482,7 @@ class RankClient:
         """Save what is left, and let the writer know which trials another process will tell."""
         try:
             path = self.save()
-            for study in self._studies.values():
+            for study in self.studies:
                 numbers = [
                     live.trial.number
                     for there, live in self._live.values()
@@ -634,7 +503,7 @@ class RankClient:
         if trial_id < ALIASES:
             found = self.call("read", trial_id)
             if found is not None:
-                return self.study(found[0]), found[1]
+                return self.studies.get(found[0]), found[1]
         else:
             study, number = self._numbered(trial_id)
             packed = self.call("read_number", study.study_id, number)
@@ -644,7 +513,7 @@ class RankClient:
 
     def _numbered(self, alias: int) -> tuple[StudyView, int]:
         """Return the study and the number of a trial that this rank has started."""
-        for study in list(self._studies.values()):
+        for study in self.studies:
             number = study.number_of(alias)
             if number is not None and study.is_own(number):
                 return study, number
@@ -652,7 +521,7 @@ class RankClient:
 
     def _place_of(self, trial_id: int) -> tuple[StudyView, int]:
         """Return the study of a trial that waits, and its id in the database."""
-        for study in list(self._studies.values()):
+        for study in self.studies:
             if trial_id in study.waiting:
                 return study, trial_id
         study, packed = self._fetch(trial_id)
@@ -693,7 +562,7 @@ class RankClient:
     def hear(self, message: list[Any]) -> None:
         """Take in what the writer says to all ranks: called by the connection's thread."""
         kind, study_id, *rest = message
-        study = self._studies.get(study_id)
+        study = self.studies.known(study_id)
         if study is None:
             return
         with self.lock:
