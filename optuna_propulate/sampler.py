@@ -7,7 +7,6 @@ import os
 import threading
 from dataclasses import dataclass
 from dataclasses import field
-from heapq import nsmallest
 from typing import TYPE_CHECKING
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,7 +22,6 @@ from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import study_id_of
 from optuna_propulate._optuna_compat import trial_id_of
 from optuna_propulate.evolution.genes import from_unit
-from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.exchange.attributes import StorageExchange
 from optuna_propulate.exchange.local import LocalExchange
 from optuna_propulate.exchange.mpi import MpiExchange
@@ -36,12 +34,10 @@ from optuna_propulate.parallel.launch import watch_loop
 from optuna_propulate.records.attributes import system_attributes
 from optuna_propulate.records.attributes import user_attributes
 from optuna_propulate.records.conversion import individual_of
-from optuna_propulate.records.conversion import is_evaluated
+from optuna_propulate.records.conversion import individuals_of
 from optuna_propulate.records.conversion import outcome_of
 from optuna_propulate.records.foreign import ForeignTrials
 from optuna_propulate.records.migrations import migration_attributes
-from optuna_propulate.records.migrations import residences
-from optuna_propulate.records.reading import read_trials
 
 
 if TYPE_CHECKING:
@@ -127,6 +123,9 @@ class PropulateSampler(BaseSampler):
         of Populations, ISC 2023, arXiv:2301.08713.
     """
 
+    configuration: IslandConfiguration
+    """The islands, and this worker's place there."""
+
     _transport: MpiTransport | None
 
     def __init__(
@@ -144,18 +143,18 @@ class PropulateSampler(BaseSampler):
     ) -> None:
         comm = communicator(comm)
         variable = os.environ.get(ISLAND_VARIABLE)
-        self._configuration = IslandConfiguration.checked(
+        self.configuration = IslandConfiguration.checked(
             comm, islands, island, variable, topology, migration, population_size
         )
-        self._breeder = self._configuration.breeder(operators)
+        self._breeder = self.configuration.breeder(operators)
         if exchange is not None and not callable(exchange):
             raise TypeError(f"exchange must build an Exchange when called, but got {exchange!r}.")
         self._exchange = exchange
         self._seed = seed
-        self._rng = self._stream(seed, self._configuration.worker)
+        self._rng = self._stream(seed, self.configuration.worker)
         self._prepare()
         if comm is not None:  # last, since a rank that raised before would leave the others alone
-            transport = MpiTransport(comm, comm_timeout(), self._configuration.agreed)
+            transport = MpiTransport(comm, comm_timeout(), self.configuration.agreed)
             atexit.register(transport.leave)
             self._transport = transport
 
@@ -189,16 +188,6 @@ class PropulateSampler(BaseSampler):
                 f"{1 if comm is None else comm.size}; give both the same comm."
             )
 
-    @property
-    def n_islands(self) -> int:
-        """How many islands there are."""
-        return self._configuration.n_islands
-
-    @property
-    def description(self) -> list[str]:
-        """What the sampler does, a line for islands, topology, migration and breeding each."""
-        return self._configuration.description
-
     def breeding_pool(self, study: Study) -> list[Individual]:
         """Return the individuals that parents are drawn from, best first, as known here."""
         with self._lock:
@@ -209,36 +198,6 @@ class PropulateSampler(BaseSampler):
         with self._lock:
             return self._state(study).island.tally
 
-    def deal_out(self, study: Study) -> list[list[Individual]]:
-        """Read the individuals of an earlier run, and share them among all workers.
-
-        Each lives on the island that it was bred on or migrated to; those of islands that are no
-        more, and of other samplers, are dealt out. A worker gets no more than it would keep, and
-        one, so that it knows that there were more.
-
-        Args:
-            study: The study; it is read once.
-
-        Returns:
-            The individuals of each worker, for ``resume``.
-        """
-        trials = read_trials(study)
-        living = residences(trials)
-        n_islands = self._configuration.n_islands
-        shares: list[list[Individual]] = [
-            [] for _ in range(sum(self._configuration.archipelago.sizes))
-        ]
-        for individual in self._individuals(study, trials):
-            island = living.get(individual.number, individual.island)
-            if island >= n_islands:
-                island = individual.number % n_islands
-            peers = self._configuration.archipelago.islands[island]
-            shares[peers[individual.number % len(peers)]].append(individual)
-        return [
-            nsmallest(2 * self._configuration.population_size_of(worker) + 1, share, key=by_loss)
-            for worker, share in enumerate(shares)
-        ]
-
     def resume(self, study: Study, individuals: Sequence[Individual]) -> None:
         """Own individuals of an earlier run, before any worker starts a trial.
 
@@ -247,7 +206,7 @@ class PropulateSampler(BaseSampler):
 
         Args:
             study: The study.
-            individuals: This worker's share of what ``deal_out`` returns.
+            individuals: This worker's share of what ``islands.resuming.deal_out`` returns.
         """
         with self._lock:
             if self._transport is None or study_id_of(study) in self._states.get(
@@ -268,7 +227,7 @@ class PropulateSampler(BaseSampler):
     def reseed_rng(self) -> None:
         """Draw from a fresh stream from now on."""
         with self._lock:
-            self._rng = self._stream(None, self._configuration.worker)
+            self._rng = self._stream(None, self.configuration.worker)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Breed the trial's offspring from what has arrived, and say where it comes from."""
@@ -334,7 +293,7 @@ class PropulateSampler(BaseSampler):
                 individual = individual_of(
                     trial,
                     study.direction,
-                    self._configuration.n_islands,
+                    self.configuration.n_islands,
                     outcome=outcome,
                     bred=None if is_fixed(trial) else offspring,
                 )
@@ -345,7 +304,7 @@ class PropulateSampler(BaseSampler):
                     for migrant in there.individuals
                 ]
                 attributes = migration_attributes(
-                    migrants, leaves_home=self._configuration.migration.leaves_home
+                    migrants, leaves_home=self.configuration.migration.leaves_home
                 )
             attributes |= known.exchange.outgoing()
         if attributes:
@@ -390,18 +349,18 @@ class PropulateSampler(BaseSampler):
         exchange = self._new_exchange()
         self._n_studies += 1
         island = Island(
-            index=self._configuration.island,
-            worker=self._configuration.worker,
-            population_size=self._configuration.population_size,
+            index=self.configuration.island,
+            worker=self.configuration.worker,
+            population_size=self.configuration.population_size,
             breeder=self._breeder,
-            topology=self._configuration.topology,
-            migration=self._configuration.migration,
+            topology=self.configuration.topology,
+            migration=self.configuration.migration,
             exchange=exchange,
         )
         return _StudyState(island, exchange)
 
     def _new_exchange(self) -> Exchange:
-        where = self._configuration
+        where = self.configuration
         if self._exchange is not None:
             return self._exchange(where)
         if self._transport is not None:
@@ -411,14 +370,10 @@ class PropulateSampler(BaseSampler):
         return LocalExchange.alone()
 
     def _read(self, known: _StudyState, study: Study, trials: list[FrozenTrial]) -> None:
-        for individual in self._individuals(study, known.exchange.read(study, trials)):
-            if individual.island == self._configuration.island:
+        untold = known.exchange.read(study, trials)
+        for individual in individuals_of(untold, study.direction, self.configuration.n_islands):
+            if individual.island == self.configuration.island:
                 known.island.join(individual)
-
-    def _individuals(self, study: Study, trials: Sequence[FrozenTrial]) -> list[Individual]:
-        n_islands = self._configuration.n_islands
-        evaluated = filter(is_evaluated, trials)
-        return [individual_of(trial, study.direction, n_islands) for trial in evaluated]
 
     def _stream(self, seed: int | None, worker: int) -> np.random.Generator:
         """Return the worker's own child of the seed, as ``SeedSequence(seed).spawn`` gives it."""

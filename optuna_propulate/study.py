@@ -15,6 +15,7 @@ from optuna.storages import InMemoryStorage
 from optuna_propulate._optuna_compat import set_stop_flag
 from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import study_id_of
+from optuna_propulate.islands.resuming import deal_out
 from optuna_propulate.optimize.budget import Budget
 from optuna_propulate.optimize.loop import Loop
 from optuna_propulate.optimize.loop import save
@@ -297,7 +298,9 @@ def _open_study(
     team.from_root(lambda: _log_start(study, where, team.size))
     if isinstance(sampler, PropulateSampler) and team.size > 1:
         share = team.share_from_root(
-            lambda: sampler.deal_out(study) if n_trials_of(study) else [[]] * team.size
+            lambda: (
+                deal_out(study, sampler.configuration) if n_trials_of(study) else [[]] * team.size
+            )
         )
         team.attempt(lambda: sampler.resume(study, share))
     return study
@@ -313,7 +316,7 @@ def _log_start(study: IslandStudy, storage: str | BaseStorage | None, n_ranks: i
     age = f"resumed with {n_trials} trials" if n_trials else "new"
     parts = [f"{n_ranks} rank{'s' * (n_ranks != 1)}"]
     if isinstance(study.sampler, PropulateSampler):
-        n_islands = study.sampler.n_islands
+        n_islands = study.sampler.configuration.n_islands
         parts.append(f"{n_islands} island{'s' * (n_islands != 1)}")
     _logger.info(f"Study {study.study_name!r} ({age}): {', '.join(parts)}, in {where}.")
 

@@ -65,7 +65,7 @@ def test_an_uncaught_exception_ends_every_rank(mpiexec: Callable) -> None:
         study = optuna_propulate.create_study("sqlite:///study.db")
 
         def objective(trial):
-            if study.sampler._configuration.worker == 1:
+            if study.sampler.configuration.worker == 1:
                 raise ArithmeticError("out of luck")
             time.sleep(600)
 
@@ -86,7 +86,7 @@ def test_stop_on_any_rank_stops_the_job(mpiexec: Callable, tmp_path: Path) -> No
         study = optuna_propulate.create_study("sqlite:///study.db")
 
         def objective(trial):
-            if study.sampler._configuration.worker == 2 and trial.number > 3:
+            if study.sampler.configuration.worker == 2 and trial.number > 3:
                 study.stop()
             return sphere(trial)
 

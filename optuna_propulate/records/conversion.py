@@ -26,6 +26,7 @@ from optuna_propulate.records.attributes import worker_of
 
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from collections.abc import Sequence
 
     from optuna.trial import FrozenTrial
@@ -85,6 +86,13 @@ def individual_of(
         last_step=last_step,
         lineage=bred.lineage,
     )
+
+
+def individuals_of(
+    trials: Iterable[FrozenTrial], direction: StudyDirection, n_islands: int
+) -> list[Individual]:
+    """Return those trials that are evaluated as evolution sees them, likewise."""
+    return [individual_of(trial, direction, n_islands) for trial in trials if is_evaluated(trial)]
 
 
 def rank_of(trial: FrozenTrial, direction: StudyDirection) -> Any:

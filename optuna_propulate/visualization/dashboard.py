@@ -102,7 +102,7 @@ def note(study: Study) -> str:
     """Return what the dashboard says of the study, in Markdown: its islands, and its command."""
     lines = [f"# {study.study_name}", ""]
     if isinstance(study.sampler, PropulateSampler):
-        lines += [f"- {line}" for line in study.sampler.description]
+        lines += [f"- {line}" for line in study.sampler.configuration.description]
     return "\n".join([*lines, f"- command: `{_command(sys.argv, _module())}`", ""])
 
 

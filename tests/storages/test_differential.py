@@ -275,7 +275,7 @@ class BothStorages(RuleBasedStateMachine):
 TestBothStorages = BothStorages.TestCase
 # The same calls each time: what they meet depends on the clock, and cannot be replayed.
 TestBothStorages.settings = settings(
-    max_examples=20, stateful_step_count=30, deadline=None, derandomize=True, database=None
+    max_examples=10, stateful_step_count=30, deadline=None, derandomize=True, database=None
 )
 
 

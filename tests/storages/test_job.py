@@ -195,7 +195,7 @@ def test_running_trials_are_seen_with_their_parameters_and_reports(
         def objective(trial):
             x = trial.suggest_float("x", 0, 1)
             trial.report(0.5, step=1)
-            if study.sampler._configuration.worker == 0:
+            if study.sampler.configuration.worker == 0:
                 ctypes.PyDLL(None).sleep(3)  # holds the interpreter's lock
             else:
                 time.sleep(1)
