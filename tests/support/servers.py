@@ -154,7 +154,7 @@ class PgBouncer:
         import psycopg
 
         with psycopg.connect(self._server.url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {database}")  # type: ignore[call-overload]
+            connection.execute(f"CREATE DATABASE {database}")
         return f"{self.url.rpartition('/')[0]}/{database}"
 
     def start(self) -> None:
