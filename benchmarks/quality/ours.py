@@ -108,14 +108,14 @@ def search(
         return next(lengths) * (task.time(values) if task.time else 1.0)
 
     archipelago = assign_workers(variant.n_islands, n_workers)
-    n_mates = max(archipelago.sizes)
-    population_size = variant.population_size or default_population_size(n_mates)
+    n_peers = max(archipelago.sizes)
+    population_size = variant.population_size or default_population_size(n_peers)
     run = simulate(
         archipelago,
         n_trials=task.n_trials,
         objective=objective,
         duration=duration,
-        breeder=variant.breeder(population_size, n_mates),
+        breeder=variant.breeder(population_size, n_peers),
         topology=resolve_topology("fully_connected", variant.n_islands),
         migration=Pollination(migration),
         population_size=population_size,

@@ -148,7 +148,7 @@ class Bench:
         deadline = time.monotonic() + self.timeout
         with _started(commands, folder) as processes:
             if contender.sampler in (RANDOM, NSGA):
-                _let_go(processes, folder, deadline)
+                _release(processes, folder, deadline)
             _finish(processes, deadline)
         paths = [folder / f"report{place}.json" for place in range(contender.n_processes)]
         return [json.loads(path.read_text()) for path in paths]
@@ -192,7 +192,7 @@ def _started(commands: list[list[str]], folder: Path) -> Iterator[list[subproces
                 process.wait()
 
 
-def _let_go(processes: Sequence[subprocess.Popen[bytes]], folder: Path, deadline: float) -> None:
+def _release(processes: Sequence[subprocess.Popen[bytes]], folder: Path, deadline: float) -> None:
     """Let processes start together once each of them is ready."""
     ready = [folder / f"ready{place}" for place in range(len(processes))]
     while not all(path.exists() for path in ready):

@@ -129,8 +129,8 @@ class AdaptiveNormal:
         self.sigma = min(self.sigma * math.exp(min(1.0, change)), _MOST_SIGMA)  # eq. 44
 
         self._n_generations += 1
-        settled = math.sqrt(1.0 - (1.0 - r.c_sigma) ** (2 * self._n_generations))
-        follows = 1.0 if norm / settled < (1.4 + 2.0 / (n + 1)) * r.mean_norm else 0.0
+        unbiased = math.sqrt(1.0 - (1.0 - r.c_sigma) ** (2 * self._n_generations))
+        follows = 1.0 if norm / unbiased < (1.4 + 2.0 / (n + 1)) * r.mean_norm else 0.0
         self._path = (1.0 - r.c_c) * self._path + follows * math.sqrt(
             r.c_c * (2.0 - r.c_c) * r.mu_eff
         ) * step  # eq. 45

@@ -119,7 +119,7 @@ class StorageExchange(Exchange):
         messages, self._inbox = self._inbox, []
         return messages
 
-    def settle(self, take_in: Callable[[], None]) -> None:
+    def drain(self, take_in: Callable[[], None]) -> None:
         """Take in what was read: who else will come and write is not known."""
         take_in()
 

@@ -89,7 +89,7 @@ class Exchange(Protocol):
         """Return what has arrived since the last call; never waits."""
         ...
 
-    def settle(self, take_in: Callable[[], None]) -> None:
+    def drain(self, take_in: Callable[[], None]) -> None:
         """Wait until every worker has called this and all that was sent has been taken in.
 
         Args:

@@ -47,7 +47,7 @@ class Network:
             worker: [] for workers in islands for worker in workers
         }
         self._order = count()
-        self._settled: dict[int, Callable[[], None]] = {}
+        self._finished: dict[int, Callable[[], None]] = {}
 
     def exchange(self, worker: int) -> LocalExchange:
         """Return the worker's end of the network."""
@@ -67,18 +67,18 @@ class Network:
             messages.append(heapq.heappop(inbox)[2])
         return messages
 
-    def settle(self, worker: int, take_in: Callable[[], None]) -> None:
+    def drain(self, worker: int, take_in: Callable[[], None]) -> None:
         """Note that a worker has finished; the last one lets everything arrive."""
-        self._settled[worker] = take_in
-        if len(self._settled) < len(self._inboxes):
+        self._finished[worker] = take_in
+        if len(self._finished) < len(self._inboxes):
             return
         before, self.now = self.now, math.inf
         while any(self._inboxes.values()):
-            for finished, take_in_there in self._settled.items():
+            for finished, take_in_there in self._finished.items():
                 if self._inboxes[finished]:
                     take_in_there()
         self.now = before
-        self._settled.clear()
+        self._finished.clear()
 
 
 class LocalExchange(Workers):
@@ -112,6 +112,6 @@ class LocalExchange(Workers):
         """Return what has arrived since the last call."""
         return self._network.arrived(self._address)
 
-    def settle(self, take_in: Callable[[], None]) -> None:
+    def drain(self, take_in: Callable[[], None]) -> None:
         """Let everything arrive and be taken in, once every worker has called this."""
-        self._network.settle(self._address, take_in)
+        self._network.drain(self._address, take_in)

@@ -109,7 +109,7 @@ class MpiTransport:
             self._receive_all()
             return self._inboxes.pop(tag, [])
 
-    def settle(self, take_in: Callable[[], None]) -> None:
+    def drain(self, take_in: Callable[[], None]) -> None:
         """Wait until every rank has called this and every message has been taken in.
 
         The ranks sum up what they sent and received, again and again, while they receive; the
@@ -148,7 +148,7 @@ class MpiTransport:
             return
         if self._connected or poll(self._complete, self._timeout):
             self._connected = True
-            self.settle(_ignore)
+            self.drain(_ignore)
 
     @property
     def _byte(self) -> MPI.Datatype:
@@ -237,9 +237,9 @@ class MpiExchange(Workers):
         """Return what has arrived since the last call; never waits."""
         return self._transport.receive(self._tag)
 
-    def settle(self, take_in: Callable[[], None]) -> None:
+    def drain(self, take_in: Callable[[], None]) -> None:
         """Wait until every worker has called this and all that was sent has been taken in."""
-        self._transport.settle(take_in)
+        self._transport.drain(take_in)
 
     def __reduce__(self) -> Any:
         raise TypeError("An exchange over MPI cannot be pickled.")

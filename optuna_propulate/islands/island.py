@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 _TOLD_AT_ONCE = 64  # births of a worker, each told at once; later ones in ever larger groups,
-# and on an island of more workers than this from the first, lest each hears of too many
+# and on an island of more workers than this from the first, as each would hear of too many
 _LARGEST_GROUP = 16  # how many births one message tells of; of more, the latest
 
 
@@ -156,7 +156,7 @@ class Island:
                     self._known.remove(identity)
             else:
                 removed += self._arrive(message, rng)
-        self._tell(removed)
+        self._inform(removed)
 
     def join(self, individual: Individual) -> None:
         """Add an individual that nobody owns, and every worker here learns of by itself.
@@ -177,7 +177,7 @@ class Island:
             self._observe(individual)
             self._add(individual)
         self.tally.born += len(individuals)
-        self._tell()
+        self._inform()
         if individuals:
             self._exchange.publish(News(born=tuple(individuals)))
 
@@ -207,14 +207,14 @@ class Island:
         departures = self._depart(rng) if self._departs(rng) else []
         if self._migration.leaves_home:
             removed += self._retire(departures)
-        self._tell(removed)
+        self._inform(removed)
         for departure in departures:
             self._exchange.dispatch(Migrants(departure.individuals), departure.worker)
         return departures
 
-    def settle(self, rng: np.random.Generator) -> None:
+    def drain(self, rng: np.random.Generator) -> None:
         """Wait until every worker has finished and all messages have arrived, and take them in."""
-        self._exchange.settle(lambda: self.take_in(rng))
+        self._exchange.drain(lambda: self.take_in(rng))
 
     def _observe(self, individual: Individual) -> None:
         self._breeder.observe(self._context.evaluated(individual))
@@ -291,8 +291,8 @@ class Island:
         """
         removed = []
         while self._newcomers and self._own.n_spare > 0:
-            settled = set(self._newcomers)
-            fit = [individual for individual in self._own if individual.id not in settled]
+            newcomers = set(self._newcomers)
+            fit = [individual for individual in self._own if individual.id not in newcomers]
             if not fit:
                 break
             n_owed = min(len(self._newcomers), len(fit), self._own.n_spare)
@@ -312,7 +312,7 @@ class Island:
         """Tell whether the peers must know of an individual: whether it is in the pool."""
         return self._known.rank(reserve) < self._size
 
-    def _tell(self, removed: Sequence[IndividualId] = ()) -> None:
+    def _inform(self, removed: Sequence[IndividualId] = ()) -> None:
         """Tell the peers of reserves that belong into the breeding pool, and of ``removed``."""
         added = []
         while (reserve := self._own.best_reserve) is not None:

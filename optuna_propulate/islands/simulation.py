@@ -105,7 +105,7 @@ def simulate(
         island_type: What the workers see of their island.
 
     Returns:
-        The run, settled: nothing is in flight any more.
+        The run, drained: nothing is in flight any more.
     """
     n_workers = sum(archipelago.sizes)
     network = Network(archipelago.islands, delay)
@@ -156,5 +156,5 @@ def simulate(
             start(born.worker, n_started)
             n_started += 1
     for island, rng in zip(run.islands, streams, strict=True):
-        island.settle(rng)
+        island.drain(rng)
     return run

@@ -28,7 +28,7 @@ class SelfAdaptiveMutation:
     """Moves a random number of genes by normal steps, whose width each individual inherits.
 
     The width is multiplied by a log-normal factor first, and the offspring carries the outcome:
-    widths that lead to good individuals spread with them. As often as not one gene moves in the
+    widths that lead to good individuals spread with them. Half of the time one gene moves in the
     mean, else a share drawn anew; steps are reflected at the bounds, discrete genes move by a
     whole value at least, categories are drawn anew.
 

@@ -56,9 +56,9 @@ class Budget:
             self._untold += 1
             is_due = time.monotonic() >= self._told_at + _TOLD_EVERY
         if is_due:
-            self.tell_finished()
+            self.share_finished()
 
-    def tell_finished(self) -> None:
+    def share_finished(self) -> None:
         """Let rank 0 know of all trials that have finished here."""
         with self._lock:
             n, self._untold, self._told_at = self._untold, 0, time.monotonic()

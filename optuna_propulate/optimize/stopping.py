@@ -147,7 +147,7 @@ class Stopping:
         with suppress(OSError):
             self._waking.send(b"\0")
         self._watch.join()
-        self._tell()
+        self._announce()
         if self in _active:
             _active.discard(self)
             self.restore()
@@ -225,7 +225,7 @@ class Stopping:
                 remote = self._budget.interrupted_by()
                 if remote and not self.signal:
                     self.signal, self._asked_at = remote, now
-            self._tell()
+            self._announce()
             if self._n_heard > 1:
                 self._hurry()
             is_over = self._grace is not None and now > self._end() + self._grace
@@ -238,7 +238,7 @@ class Stopping:
         if hurry is not None:
             hurry()
 
-    def _tell(self) -> None:
+    def _announce(self) -> None:
         """Tell the user and the other ranks of a signal, once."""
         if not self.signal or self._is_told:
             return

@@ -93,12 +93,12 @@ class _Roll:
     def call(self) -> None:
         """Tell all ranks that this one is here; those that are answer."""
         for rank in range(self._comm.size):
-            self._tell(rank)
+            self._greet(rank)
 
     def answer(self) -> None:
         """Hear who is here, and tell them that this rank is, too."""
         for rank in self._hear():
-            self._tell(rank)
+            self._greet(rank)
 
     def close(self, timeout: float) -> bool:
         """Leave no message in the communicator; collective, once all are here.
@@ -133,7 +133,7 @@ class _Roll:
         self._n_heard += len(heard)
         return heard
 
-    def _tell(self, rank: int) -> None:
+    def _greet(self, rank: int) -> None:
         if rank != self._comm.rank and rank not in self._told:
             seconds = np.array([time.monotonic() - self._came_at[self._comm.rank]])
             self._told[rank] = self._comm.Isend(seconds, rank, self._tag), seconds

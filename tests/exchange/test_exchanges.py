@@ -48,7 +48,7 @@ def test_in_one_process_every_message_arrives_once_whatever_its_delay(
         network.now += 0.1
         listeners[worker].take_in()
     for exchange, listener in zip(exchanges, listeners, strict=True):
-        exchange.settle(listener.take_in)
+        exchange.drain(listener.take_in)
     contract.check(sent, [listener.report() for listener in listeners])
 
 
@@ -85,10 +85,10 @@ def test_over_mpi_every_message_arrives_once(mpiexec: Callable, pause: float) ->
         listener = contract.Listener(exchange)
         sent = contract.speak(exchange, rank)
         listener.take_in()
-        exchange.settle(listener.take_in)
+        exchange.drain(listener.take_in)
         again = contract.Listener(other)
         sent_again = contract.speak(other, rank)
-        other.settle(again.take_in)
+        other.drain(again.take_in)
         report(
             sent=sent, report=listener.report(), n_outgoing=len(transport._outgoing),
             sent_again=sent_again, again=again.report(),
@@ -172,7 +172,7 @@ def test_through_a_database_every_message_arrives_once(tmp_path: Path) -> None:
     for _ in range(2):
         for process, listener in zip(processes, listeners, strict=True):
             process.read()
-            process.exchange.settle(listener.take_in)
+            process.exchange.drain(listener.take_in)
     contract.check(sent, [listener.report() for listener in listeners])
 
 
@@ -205,7 +205,7 @@ def test_sent_messages_are_freed_though_one_rank_never_listens(mpiexec: Callable
                     comm.send(None, dest=0)
                 n_told = n // 500
         comm.Barrier()
-        transport.settle(lambda: None)
+        transport.drain(lambda: None)
         report(longest=longest, left=len(transport._outgoing))
         """,
         3,

@@ -74,7 +74,7 @@ process = storage._client._handle._process
 with open(f"{folder}/new{rank}", "w") as file:
     json.dump([os.getpid(), process and process._process.pid], file)
 os.rename(f"{folder}/new{rank}", f"{folder}/pid{rank}")
-ledger = open(f"{folder}/ledger{rank}-{os.getpid()}.jsonl", "w")
+journal = open(f"{folder}/journal{rank}-{os.getpid()}.jsonl", "w")
 
 def objective(trial):
     x = trial.suggest_float("x", -5, 5)
@@ -95,7 +95,7 @@ def objective(trial):
         if trial.should_prune():
             state, value = "PRUNED", x * x + 1 / step
             break
-    print(json.dumps([token, state, value, params, time.time()]), file=ledger, flush=True)
+    print(json.dumps([token, state, value, params, time.time()]), file=journal, flush=True)
     if state == "PRUNED":
         raise optuna.TrialPruned
     return value
@@ -302,10 +302,10 @@ class Rounds:
                 continue  # it has ended, or is no process
         return found
 
-    def _ledgers(self) -> dict[str, tuple[str, float, dict[str, object], float]]:
+    def _journals(self) -> dict[str, tuple[str, float, dict[str, object], float]]:
         """Return what the objective returned, and when, by the token that it gave each trial."""
         returned = {}
-        for path in self._folder.glob("ledger*.jsonl"):
+        for path in self._folder.glob("journal*.jsonl"):
             for line in path.read_text().splitlines():
                 try:
                     token, *rest = json.loads(line)
@@ -316,7 +316,7 @@ class Rounds:
 
     def _compare(self) -> None:
         """Compare the database with what the objective wrote down."""
-        tally, returned = self.tally, self._ledgers()
+        tally, returned = self.tally, self._journals()
         trials = optuna.load_study(study_name="chaos", storage=self._database.url).trials
         tally.n_trials += len(trials)
         if [trial.number for trial in trials] != list(range(len(trials))):

@@ -32,7 +32,7 @@ study = optuna_propulate.create_study(
     {url!r}, study_name="s", load_if_exists=True,
     sampler=PropulateSampler(islands={islands}, population_size=6, seed=1),
 )
-ledger = open("ledger.jsonl", "a")
+journal = open("journal.jsonl", "a")
 n_mine = 0
 
 def objective(trial):
@@ -40,7 +40,7 @@ def objective(trial):
     x = trial.suggest_float("x", -5, 5)
     n_mine += 1
     {fault}
-    print(json.dumps([trial.number, x, time.time()]), file=ledger, flush=True)
+    print(json.dumps([trial.number, x, time.time()]), file=journal, flush=True)
     return x * x
 
 study.optimize(objective, n_trials={n_trials})
@@ -81,7 +81,7 @@ def wait_until_gone(folder: Path, seconds: float = 15.0) -> None:
 
 
 def evaluated(path: Path) -> dict[int, tuple[float, float]]:
-    lines = (path / "ledger.jsonl").read_text().splitlines()
+    lines = (path / "journal.jsonl").read_text().splitlines()
     return {number: (x, when) for number, x, when in map(json.loads, lines)}
 
 
@@ -95,14 +95,14 @@ def check(url: str, path: Path, kept_after: float) -> list[optuna.trial.FrozenTr
     """
     trials = optuna.load_study(study_name="s", storage=url).trials
     assert [trial.number for trial in trials] == list(range(len(trials)))
-    ledger = evaluated(path)
+    journal = evaluated(path)
     for trial in trials:
         if trial.state == TrialState.COMPLETE:
             x = trial.params["x"]
             assert trial.value == x * x
-            assert ledger[trial.number][0] == x
+            assert journal[trial.number][0] == x
     complete = {trial.number for trial in trials if trial.state == TrialState.COMPLETE}
-    assert {number for number, (_, when) in ledger.items() if when < kept_after} <= complete
+    assert {number for number, (_, when) in journal.items() if when < kept_after} <= complete
     return trials
 
 

@@ -25,14 +25,14 @@ import optuna_propulate
 from mpi4py import MPI
 rank = MPI.COMM_WORLD.rank
 study = optuna_propulate.create_study({url!r}, study_name="s")
-ledger = open(f"ledger{{rank}}.jsonl", "w")
+journal = open(f"journal{{rank}}.jsonl", "w")
 
 def objective(trial):
     x = trial.suggest_float("x", -5, 5)
     trial.report(x, 1)
     {fault}
     value = x * x
-    print(json.dumps([trial.number, x, value]), file=ledger, flush=True)
+    print(json.dumps([trial.number, x, value]), file=journal, flush=True)
     return value
 
 study.optimize(objective, n_trials={n_trials})
@@ -43,12 +43,12 @@ import json, os, resource, threading
 import optuna_propulate
 storage = optuna_propulate.BatchedRDBStorage({url!r})
 study = optuna_propulate.create_study(storage, study_name="s")
-ledger = open("ledger0.jsonl", "w")
+journal = open("journal0.jsonl", "w")
 
 def objective(trial):
     x = trial.suggest_float("x", -5, 5)
     trial.report(x, 1)
-    print(json.dumps([trial.number, x, x * x]), file=ledger, flush=True)
+    print(json.dumps([trial.number, x, x * x]), file=journal, flush=True)
     return x * x
 
 study.optimize(objective, n_trials=200)
@@ -66,11 +66,11 @@ KILL = """
 """
 
 
-def check_against_ledger(url: str, path: Path, n_ranks: int, n_trials: int) -> None:
+def check_against_journal(url: str, path: Path, n_ranks: int, n_trials: int) -> None:
     """Compare the database with what the objective itself wrote down."""
     evaluated = {}
     for rank in range(n_ranks):
-        for line in (path / f"ledger{rank}.jsonl").read_text().splitlines():
+        for line in (path / f"journal{rank}.jsonl").read_text().splitlines():
             number, x, value = json.loads(line)
             assert number not in evaluated
             evaluated[number] = (x, value)
@@ -92,7 +92,7 @@ def test_a_killed_writer_is_started_again_and_nothing_is_lost(
         url = request.getfixturevalue("postgresql")
     outcome = mpiexec(SEARCH.format(url=url, n_trials=6000, fault=KILL), 2, timeout=120)
     assert outcome.status == 0, outcome.stderr
-    check_against_ledger(url, tmp_path, 2, 6000)
+    check_against_journal(url, tmp_path, 2, 6000)
     assert "it is restarted" in outcome.stderr
 
 
@@ -105,7 +105,7 @@ def test_a_database_that_is_restarted_loses_nothing(mpiexec: Callable, tmp_path:
 
     def restart() -> None:
         deadline = time.monotonic() + 60
-        while not (tmp_path / "ledger0.jsonl").exists() and time.monotonic() < deadline:
+        while not (tmp_path / "journal0.jsonl").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         for _ in range(n_restarts):
             time.sleep(0.7)
@@ -121,7 +121,7 @@ def test_a_database_that_is_restarted_loses_nothing(mpiexec: Callable, tmp_path:
     finally:
         restarting.join()
     assert outcome.status == 0, outcome.stderr
-    check_against_ledger(url, tmp_path, 2, 6000)
+    check_against_journal(url, tmp_path, 2, 6000)
     assert "The database cannot be written, and is tried again" in outcome.stderr
     server.cleanup()
 
@@ -135,7 +135,7 @@ def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path: Path) -> None:
     assert process.returncode == 0, process.stderr
     assert process.stderr.count("The database cannot be written, and is tried again") == 1
     assert process.stderr.count("The database can be written again.") == 1
-    check_against_ledger(url, tmp_path, 1, 1200)
+    check_against_journal(url, tmp_path, 1, 1200)
 
 
 def test_a_locked_database_is_waited_for(mpiexec: Callable, tmp_path: Path) -> None:
@@ -150,6 +150,6 @@ def test_a_locked_database_is_waited_for(mpiexec: Callable, tmp_path: Path) -> N
     """
     outcome = mpiexec(SEARCH.format(url=url, n_trials=4000, fault=fault), 2, timeout=120)
     assert outcome.status == 0, outcome.stderr
-    check_against_ledger(url, tmp_path, 2, 4000)
+    check_against_journal(url, tmp_path, 2, 4000)
     with sqlite3.connect(tmp_path / "study.db") as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)

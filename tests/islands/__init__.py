@@ -1,1 +1,1 @@
-"""Tests of the islands; a package, lest the example of this name be taken for it."""
+"""Tests of the islands; a package, or the example of this name would be taken for it."""

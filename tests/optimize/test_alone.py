@@ -156,7 +156,7 @@ def test_a_bar_shows_every_trial_once_and_the_best_value(
             thread.start()
         for thread in threads:
             thread.join()
-        budget.tell_finished()
+        budget.share_finished()
     shown = capsys.readouterr().err.splitlines()[-1]
     assert "30/30" in shown
     assert f"best value {study.best_value:g}" in shown

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from optuna.trial import create_trial
 
 from optuna_propulate import BatchedRDBStorage
-from optuna_propulate.storages.client import write_buffer as outbox
+from optuna_propulate.storages.client import write_buffer
 from optuna_propulate.storages.sql.open import parse_url
 from optuna_propulate.storages.sql.open import shown
 
@@ -44,7 +44,7 @@ def test_a_trial_waits_a_bounded_time_for_a_database_that_does_not_keep_up(
     study = optuna.create_study(storage=storage, study_name="s")
     study.optimize(lambda trial: 0.0, n_trials=1)
     storage.flush()
-    monkeypatch.setattr(outbox, "BACKLOG_BYTES", 1)
+    monkeypatch.setattr(write_buffer, "BACKLOG_BYTES", 1)
     lock = sqlite3.connect(tmp_path / "study.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
     study.tell(study.ask(), 1.0)

@@ -147,7 +147,7 @@ class WriterConnection:
         """How many bytes were told and are not acknowledged."""
         return self._backlog
 
-    def tell(self, message: list[Any]) -> int:
+    def post(self, message: list[Any]) -> int:
         """Send a message that the writer is to acknowledge, again and again until it does.
 
         Args:

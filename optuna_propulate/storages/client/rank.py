@@ -144,7 +144,7 @@ class RankClient:
         if self.is_guest:
             self._buffer.deliver()
         elif at_once:
-            self._buffer.tell()
+            self._buffer.send()
 
     def commit(self, *, is_patient: bool = True) -> None:
         """Wait until all changes are committed; in vain only with a warning.

@@ -104,14 +104,14 @@ class WriteBuffer:
         if len(untold) == _TOLD_AT_ONCE or trial.size > _MESSAGE_BYTES:
             self.connection.wake()
 
-    def tell(self) -> None:
+    def send(self) -> None:
         """Tell the writer all changes, without waiting for it."""
         for study in list(self._untold):
             while study in self._untold and not self.connection.is_down:
                 with self._progress:
                     message, ended = self._take(study)
                     if message:
-                        self._told[self.connection.tell(message)] = study, ended
+                        self._told[self.connection.post(message)] = study, ended
 
     def deliver(self) -> None:
         """Tell the writer all changes, and wait until they are in its memory.
@@ -122,7 +122,7 @@ class WriteBuffer:
         deadline = time.monotonic() + self._timeout
         while self._untold:
             self._check()
-            self.tell()
+            self.send()
             with self._progress:
                 if self._untold and time.monotonic() >= deadline:
                     raise StorageInternalError("The process that writes to the database is gone.")
@@ -148,7 +148,7 @@ class WriteBuffer:
         with self._progress:
             mine = {trial for trials in self._untold.values() for trial in trials}
         while True:
-            self.tell()
+            self.send()
             with self._progress:
                 self._check()
                 untold = any(mine & trials.keys() for trials in self._untold.values())
@@ -269,7 +269,7 @@ class WriteBuffer:
 
     def tick(self) -> None:
         """Tell the writer all changes: called by the connection's thread."""
-        self.tell()
+        self.send()
 
     def revive(self) -> None:
         """Start the writer again, if this process has started it: likewise."""

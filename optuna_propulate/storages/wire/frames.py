@@ -17,7 +17,7 @@ that is received is evaluated or unpickled. Messages are lists that begin with t
         ["claim", study_id, n]            claim n numbers for trials that others added
         ["waiting", study_id, {id: number}]    trials that anybody may take up
         ["taken", study_id, id]           one of these is taken
-        ["best", study_id, trial]         there is a better one, of whoever
+        ["best", study_id, trial]         there is a better one, whoever found it
         ["trouble", text]                 the database cannot be written, or can again
         ["spilled", path]                 where what the database does not take is kept
         ["refused", study_id, number, text]    the trial that the database does not take, and
