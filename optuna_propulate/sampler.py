@@ -331,7 +331,9 @@ class PropulateSampler(BaseSampler):
         """Call a worker without MPI by its first trial, so that no two processes are alike."""
         if known.named:
             return
-        known.named, known.island.worker, known.exchange.worker = True, number, number
+        known.named, known.island.worker = True, number
+        if known.exchange.name is not None:  # else it has an address of its own
+            known.exchange.worker = number
         if number > 0 and self._seed is not None:
             self._rng = self._stream(self._seed, number)
 

@@ -60,7 +60,8 @@ class Exchange(Protocol):
     read and written; for others these do nothing.
 
     Attributes:
-        worker: The worker whose end this is; ``None`` as long as it has no number.
+        worker: The worker whose end this is, and its address. Where messages travel through the
+            study, ``None`` until the sampler has set the number of the worker's first trial.
         name: What trials record of it, so that readers know who tells of them; ``None`` for one
             whose messages do not travel through the study.
     """

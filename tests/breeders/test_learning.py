@@ -50,13 +50,15 @@ if TYPE_CHECKING:
 
 Way = Callable[[], "Operator | Breeder"]
 
-WAYS: list[Way] = [
-    lambda: Pipeline(SelectUniform(1), SelfAdaptiveMutation()),
-    DifferentialMutation,
-    lambda: ParzenSampling(n_candidates=5, n_bad=5),
-    lambda: CovarianceSampling(SelfAdaptiveMutation()),
-    lambda: default_breeder(3, n_workers=2),
-]
+WAYS: dict[str, Way] = {
+    "steps": lambda: Pipeline(SelectUniform(1), SelfAdaptiveMutation()),
+    "differences": DifferentialMutation,
+    "densities": lambda: ParzenSampling(n_candidates=5, n_bad=5),
+    "covariance": lambda: CovarianceSampling(SelfAdaptiveMutation()),
+    "all, by credit": lambda: default_breeder(3, n_workers=2),
+}
+every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+any_way = st.sampled_from(list(WAYS.values()))
 UNIT = FloatDistribution(0.0, 1.0)
 
 
@@ -90,7 +92,7 @@ def trial(number: int, loss: float, lineage: Lineage | None = None, **values: An
     return Individual(genes=genes, loss=loss, number=number, lineage=lineage or Lineage())
 
 
-@given(st.sampled_from(WAYS), pools(min_size=1, max_size=12), seeds)
+@given(any_way, pools(min_size=1, max_size=12), seeds)
 def test_offspring_have_genes_in_range_and_parents_in_the_pool(
     way: Way, pool: list[Individual], seed: int
 ) -> None:
@@ -103,7 +105,7 @@ def test_offspring_have_genes_in_range_and_parents_in_the_pool(
         assert set(child.lineage.parents) <= {individual.number for individual in pool}
 
 
-@given(st.sampled_from(WAYS), pools(max_size=8), seeds)
+@given(any_way, pools(max_size=8), seeds)
 def test_one_seed_breeds_one_offspring(way: Way, pool: list[Individual], seed: int) -> None:
     def bred() -> list[str]:
         worker, rng = Worker(way(), pool), np.random.default_rng(seed)
@@ -113,14 +115,14 @@ def test_one_seed_breeds_one_offspring(way: Way, pool: list[Individual], seed: i
     assert bred() == bred()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@every_way
 def test_nothing_but_chance_comes_of_an_empty_pool(way: Way) -> None:
     child = Worker(way()).breed(np.random.default_rng(1))
     assert not child.genes
     assert not child.lineage.parents
 
 
-@given(st.sampled_from(WAYS), pools(min_size=4, max_size=12), seeds)
+@given(any_way, pools(min_size=4, max_size=12), seeds)
 def test_a_copy_goes_on_as_its_original(way: Way, pool: list[Individual], seed: int) -> None:
     workers = [Worker(way(), pool)]
     workers += [deepcopy(workers[0]), pickle.loads(pickle.dumps(workers[0]))]
@@ -149,7 +151,7 @@ def search(
     return min(one.loss for one in trials)
 
 
-@pytest.mark.parametrize("way", WAYS[:-1], ids=["steps", "differential", "parzen", "cov"])
+@every_way
 def test_every_way_alone_finds_a_bowl(way: Way) -> None:
     best = search(way(), lambda x: float(np.sum((x - 0.3) ** 2)), 3, 300, 1)
     assert best < 1e-3  # at random: 8e-3
@@ -281,7 +283,7 @@ def test_bad_settings_are_refused(make: Way, named: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@every_way
 def test_genes_that_only_a_member_of_the_pool_shows_are_bred_from(way: Way) -> None:
     kind = CategoricalDistribution(("a", "b"))
     heard = [trial(i, float(i), kind=("a", kind), x=i / 20, z=0.5) for i in range(12)]

@@ -1,6 +1,6 @@
 """What every exchange must do: played by each worker, then judged over all of them.
 
-``speak`` and ``listen`` are what one worker does; ``check`` judges what all of them reported. An
+``speak`` and ``Listener`` are what one worker does; ``check`` judges what all of them reported. An
 exchange over MPI plays them on real ranks, the others in one process.
 """
 

@@ -177,11 +177,8 @@ def program(name: str) -> str:
     """
     found = shutil.which(name, path=_PATH)
     if found is None:
-        package = {"pgbouncer": "pgbouncer"}.get(name, "mariadb-server")
-        raise MissingError(
-            f"There is no {name} here (Debian: apt install {package}); `tox run -e chaos` runs "
-            "what needs it, where it is."
-        )
+        package = "mariadb-server" if name.startswith("mariadb") else name
+        raise MissingError(f"There is no {name} here (Debian: apt install {package}).")
     return found
 
 

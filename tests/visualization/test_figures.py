@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from optuna.trial import create_trial
 
 from optuna_propulate import PropulateSampler
+from optuna_propulate import visualization
 from optuna_propulate.visualization import plot_best_values
 from optuna_propulate.visualization import plot_lineage
 from optuna_propulate.visualization import plot_migration_flows
@@ -27,13 +28,7 @@ if TYPE_CHECKING:
 
 pytest.importorskip("plotly", reason="Figures need the extra 'visualization'.")
 
-PLOTS = [
-    plot_best_values,
-    plot_lineage,
-    plot_migration_flows,
-    plot_operator_success,
-    plot_worker_timeline,
-]
+PLOTS = [getattr(visualization, name) for name in visualization.__all__]
 START = datetime(2026, 1, 1)
 
 SEARCH = """
