@@ -54,6 +54,11 @@ def communicator(comm: MPI.Intracomm | None) -> MPI.Intracomm | None:
     try:
         found = find_communicator(comm, os.environ)
     except (ImportError, RuntimeError) as error:
+        if comm is not None:
+            raise TypeError(
+                f"comm must be an mpi4py intracommunicator, but got {comm!r}, and MPI cannot be "
+                f"used here ({error})."
+            ) from error
         warnings.warn(
             f"This process was started by an MPI launcher, but MPI cannot be used ({error}), so "
             "each rank runs a search of its own. Install the extra 'mpi' for the site's MPI, or "

@@ -133,11 +133,11 @@ def test_others_read_and_add_trials_while_ranks_write(mpiexec: Callable, tmp_pat
         f"study = optuna_propulate.create_study({url!r}, study_name='s', load_if_exists=True)\n"
         "def objective(trial):\n"
         "    x, y = trial.suggest_float('x', -5, 5), trial.suggest_float('y', -5, 5)\n"
-        "    time.sleep(0.01)\n"
+        "    time.sleep(0.03)\n"
         "    if os.path.exists('enough'):\n"
         "        study.stop()\n"
         "    return x * x + y * y\n"
-        "study.optimize(objective, timeout=120)\n"
+        "study.optimize(objective, timeout=250)\n"
     )
     launcher = mpiexec.launcher
     ranks = subprocess.Popen(
