@@ -123,8 +123,12 @@ class Loop:
                 pool.submit(self._work, study, team, budget, deadline, stopping)
                 for _ in range(self.n_threads)
             ]
-            for thread in threads:
-                thread.result()
+            try:
+                for thread in threads:
+                    thread.result()
+            except BaseException:  # of a thread, or Ctrl-C while waiting for them
+                set_stop_flag(study, True)
+                raise
 
     def _work(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -106,6 +108,19 @@ def test_threads_share_the_budget_and_an_error_ends_all_of_them() -> None:
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE, TrialState.FAIL}
     study.optimize(sphere, n_trials=1)
     assert study.trials[-1].state == TrialState.COMPLETE
+
+
+def test_ctrl_c_ends_the_threads_of_a_search_without_end() -> None:
+    study = optuna_propulate.create_study()
+
+    def objective(trial: optuna.Trial) -> float:
+        time.sleep(0.01)
+        return sphere(trial)
+
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(objective, n_jobs=2)
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
 
 
 def test_a_search_within_a_search_of_the_same_study_is_refused() -> None:
