@@ -43,7 +43,10 @@ _MODULES = {
 }
 """Where the public names are; imported when they are asked for, as the writer needs none."""
 
-_PACKAGES = {"breeders", "islands", "operators", "visualization"}
+_PACKAGES = {
+    "breeders", "evolution", "exchange", "islands", "operators", "optimize", "parallel", "records",
+    "sampler", "storages", "study", "visualization",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -55,4 +58,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_PACKAGES})

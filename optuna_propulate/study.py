@@ -205,12 +205,15 @@ class IslandStudy(optuna.Study):
                     budget.share_finished()
                     if stopping.signal:
                         budget.interrupt(stopping.signal)
-                    if isinstance(self.sampler, PropulateSampler):
+                    if team.size > 1 and isinstance(self.sampler, PropulateSampler):
                         self.sampler.drain(self)
                     kept = team.gather(save(self))
                     _refresh(self)
         except BaseException as error:  # also SystemExit: the other ranks would wait for ever
-            team.abort(error)
+            try:
+                save(self)
+            finally:
+                team.abort(error)
             raise
         finally:
             self._budget = None

@@ -35,7 +35,8 @@ class Breeder(Protocol):
     """Proposes offspring, and may learn from every evaluation that its worker hears of.
 
     A sampler copies the breeder that it is given for each study, so what a breeder has learnt may
-    simply be its attributes. One that stands inside of another is told of evaluations by that.
+    simply be its attributes. One that stands inside of another is told of evaluations by that, so
+    it has to stand in one place only.
     """
 
     def propose(self, context: BreedingContext, rng: np.random.Generator) -> Individual:

@@ -296,7 +296,13 @@ class Island:
             if not fit:
                 break
             n_owed = min(len(self._newcomers), len(fit), self._own.n_spare)
-            for individual in self._migration.replaced(n_owed)(fit, rng):
+            replaced = self._migration.replaced(n_owed)(fit, rng)[:n_owed]
+            if not len(replaced):
+                raise ValueError(
+                    f"replaced({n_owed}) of the migration policy must select somebody, but has "
+                    f"selected nobody of {len(fit)} individuals."
+                )
+            for individual in replaced:
                 self._newcomers.popleft()
                 self.tally.replaced += 1
                 if self._give_up(individual.id):

@@ -258,3 +258,12 @@ def test_immigrants_are_learnt_from_on_the_whole_island() -> None:
     take_in(views[0])
     take_in(views[1])
     assert [listener.heard for listener in listening] == [[(5, 0)], [(5, 0)], []]
+
+
+def test_a_policy_that_makes_room_by_nobody_is_an_error_and_no_endless_loop() -> None:
+    policy = Pollination(1.0, replaced=lambda n: lambda individuals, rng: [])
+    network, views = settlers((1, 1), policy, population_size=2)
+    views[0].born(one(0, 1.0, views[0]), RNG)
+    network.send(Migrants((one(5, 0.5, views[1]),)), 1, 0)
+    with pytest.raises(ValueError, match=r"replaced\(1\).*nobody of 1"):
+        views[0].take_in(RNG)

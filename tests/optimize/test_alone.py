@@ -118,8 +118,10 @@ def test_ctrl_c_ends_the_threads_of_a_search_without_end() -> None:
         return sphere(trial)
 
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        study.optimize(objective, n_jobs=2)
+        study.optimize(objective, n_jobs=2, timeout=100)  # else it would never end
+    assert time.monotonic() - began < 50
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
 
 

@@ -281,6 +281,9 @@ class WriterConnection:
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
             with self._sending:
+                if self._broken is not None:  # it was closed meanwhile
+                    connection.close()
+                    return
                 self._connection.close()
                 self._connection = connection
                 self._outgoing.clear()  # it is among what was not answered

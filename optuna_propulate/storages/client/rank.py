@@ -409,8 +409,10 @@ class RankClient:
             return None
         told: dict[str, list[Change]] = {}
         for _, _, study_id, _, _, distributions, packed in self._buffer.uncommitted():
-            changes = [unpack_change(one, distributions) for one in packed]
-            told.setdefault(self.studies.get(study_id).name, []).extend(changes)
+            study = self.studies.known(study_id)
+            if study is not None:  # else it was deleted
+                changes = [unpack_change(one, distributions) for one in packed]
+                told.setdefault(study.name, []).extend(changes)
         if not told:
             return None
         try:
@@ -473,7 +475,8 @@ class RankClient:
         """Know the studies and the running trials of the rank."""
         self.studies.go_on(handover.studies)
         for study_id, trial in handover.trials:
-            study, live = self.studies.get(study_id), LiveTrial(trial)
+            study, live = self.studies.known(study_id), LiveTrial(trial)
+            assert study is not None
             live.forget_changes()
             study.own(trial.number)
             self._live[trial_id_of(trial)] = (study, live)
