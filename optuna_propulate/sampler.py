@@ -233,13 +233,15 @@ class PropulateSampler(BaseSampler):
         """Breed the trial's offspring from what has arrived, and say where it comes from."""
         if is_multi_objective(study):
             return  # refused at the first parameter, as Optuna's own samplers do
-        offspring = self._breed_for(study, trial)
-        exchange = self._state(study).exchange.name
+        with self._lock:
+            known = self._state(study)
+            offspring = self._breed_for(known, study, trial)
+        name, learns = known.exchange.name, self._transport is None
         set_attributes(
             study,
             trial,
             user_attributes(offspring),
-            system_attributes(offspring, trial, exchange, learns=self._transport is None),
+            system_attributes(offspring, trial, name, learns=learns),
         )
 
     def infer_relative_search_space(
@@ -312,20 +314,20 @@ class PropulateSampler(BaseSampler):
 
     def _offspring_of(self, study: Study, trial: FrozenTrial) -> Individual:
         with self._lock:
-            offspring = self._state(study).offspring.get(trial_id_of(trial))
-            return self._breed_for(study, trial) if offspring is None else offspring
-
-    def _breed_for(self, study: Study, trial: FrozenTrial) -> Individual:
-        with self._lock:
             known = self._state(study)
-            if self._transport is None:  # else the peers tell us
-                self._name(known, trial.number)
-                known.foreign.asked(trial.number)
-                self._read(known, study, known.foreign.finished(study))
-            known.island.take_in(self._rng)
-            offspring = known.island.breed(self._rng, list(known.offspring.values())[-_PENDING:])
-            known.offspring[trial_id_of(trial)] = offspring
-            return offspring
+            offspring = known.offspring.get(trial_id_of(trial))
+            return self._breed_for(known, study, trial) if offspring is None else offspring
+
+    def _breed_for(self, known: _StudyState, study: Study, trial: FrozenTrial) -> Individual:
+        """Return the next offspring, for a trial; the lock is held."""
+        if self._transport is None:  # else the peers tell us
+            self._name(known, trial.number)
+            known.foreign.asked(trial.number)
+            self._read(known, study, known.foreign.finished(study))
+        known.island.take_in(self._rng)
+        offspring = known.island.breed(self._rng, list(known.offspring.values())[-_PENDING:])
+        known.offspring[trial_id_of(trial)] = offspring
+        return offspring
 
     def _name(self, known: _StudyState, number: int) -> None:
         """Call a worker without MPI by its first trial, so that no two processes are alike."""

@@ -6,7 +6,8 @@ numbers. The attribute ``propulate:news`` is what a worker tells its peers, as l
 
     {"added": [...], "removed": [...]}
 
-and ``propulate:migrations``, documented in ``islands.history``, is what it sends to other islands.
+and ``propulate:migrations``, documented in ``records.migrations``, is what it sends to other
+islands.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import optuna
@@ -105,24 +106,12 @@ class Loop:
             func=stopping.guard(self.func),
             catch=(*self.catch, InterruptedTrialError),
         )
-        guarded._run_threads(study, team, budget, deadline, stopping)
-
-    def _run_threads(
-        self,
-        study: optuna.Study,
-        team: AnyTeam,
-        budget: Budget,
-        deadline: float | None,
-        stopping: Stopping,
-    ) -> None:
+        work = partial(guarded._work, study, team, budget, deadline, stopping)
         if self.n_threads == 1:
-            self._work(study, team, budget, deadline, stopping)
+            work()
             return
         with ThreadPoolExecutor(self.n_threads) as pool:
-            threads = [
-                pool.submit(self._work, study, team, budget, deadline, stopping)
-                for _ in range(self.n_threads)
-            ]
+            threads = [pool.submit(work) for _ in range(self.n_threads)]
             try:
                 for thread in threads:
                     thread.result()

@@ -29,6 +29,7 @@ from storages.test_writer import started
 from storages.test_writer import within
 
 from optuna_propulate.storages.batched import BatchedRDBStorage
+from optuna_propulate.storages.client import live
 from optuna_propulate.storages.client.writer_process import WriterProcess
 from optuna_propulate.storages.sql.file_systems import file_system_of
 from optuna_propulate.storages.sql.file_systems import is_network
@@ -265,3 +266,23 @@ def test_a_database_that_goes_away_while_a_study_begins_does_not_end_the_writer(
     (base, *_), _ = database.call("begin", [study_id, None, None])
     assert base == 0
     database.close()
+
+
+def test_attributes_that_no_message_holds_together_fail_where_they_are_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_LARGEST", 2000)
+    storage = BatchedRDBStorage(f"sqlite:///{tmp_path}/study.db", flush_interval=60.0)
+    study = optuna.create_study(storage=storage, study_name="s")
+    trial = study.ask()
+    trial.set_user_attr("first", "a" * 1000)
+    with pytest.raises(ValueError, match="between two flushes"):
+        trial.set_user_attr("second", "b" * 1000)
+    with pytest.raises(ValueError, match="between two flushes"):
+        study.add_trial(optuna.trial.create_trial(value=0.0, user_attrs={"a": "a" * 3000}))
+    study.tell(trial, 1.0)
+    storage.close()
+    (read,) = optuna.load_study(
+        study_name="s", storage=f"sqlite:///{tmp_path}/study.db"
+    ).get_trials(states=[TrialState.COMPLETE])
+    assert read.user_attrs == {"first": "a" * 1000}

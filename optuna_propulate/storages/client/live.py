@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 _ROW_BYTES = 64  # about what a parameter, an attribute's key or a step takes in a message
-_LARGEST_VALUE = 256 << 20  # bytes; a message holds less than 1 GiB
+_LARGEST = 256 << 20  # bytes that one trial may add to a message, which holds less than 1 GiB
 
 
 class LiveTrial:
@@ -70,16 +70,18 @@ class LiveTrial:
         self.size += _ROW_BYTES
 
     def set_user_attribute(self, key: str, value: Any) -> None:
-        """Set a user attribute; ``TypeError`` if it is nothing that JSON can hold."""
-        self._user[key] = text = _json(value)
+        """Set a user attribute; ``TypeError`` if JSON cannot hold it, ``ValueError`` if huge."""
+        text = _json(value)
+        self._grow(len(text) + _ROW_BYTES)
+        self._user[key] = text
         self.trial.user_attrs[key] = value
-        self.size += len(text) + _ROW_BYTES
 
     def set_system_attribute(self, key: str, value: Any) -> None:
-        """Set a system attribute; ``TypeError`` if it is nothing that JSON can hold."""
-        self._system[key] = text = _json(value)
+        """Set a system attribute; likewise."""
+        text = _json(value)
+        self._grow(len(text) + _ROW_BYTES)
+        self._system[key] = text
         self.trial.system_attrs[key] = value
-        self.size += len(text) + _ROW_BYTES
 
     def report(self, step: int, value: float) -> None:
         """Note a value reported by the objective."""
@@ -134,6 +136,16 @@ class LiveTrial:
         self.forget_changes()
         return change.pack()
 
+    def _grow(self, n_bytes: int) -> None:
+        """Count bytes that are still to be told; ``ValueError`` if no message would hold them."""
+        size = self.size + n_bytes
+        if size > _LARGEST:
+            raise ValueError(
+                f"The attributes that a trial sets between two flushes must be at most "
+                f"{_LARGEST >> 20} MiB as JSON, but these would be {size >> 20} MiB."
+            )
+        self.size = size
+
     def _note_all(self, trial: FrozenTrial) -> None:
         self._params = [
             (
@@ -149,7 +161,7 @@ class LiveTrial:
         self._values = trial.values and [float(value) for value in trial.values]
         n_rows = len(self._params) + len(self._steps)
         texts = (*self._user.values(), *self._system.values())
-        self.size = _ROW_BYTES * (n_rows + len(texts)) + sum(map(len, texts))
+        self._grow(_ROW_BYTES * (n_rows + len(texts)) + sum(map(len, texts)))
 
 
 def copy_trial(trial: FrozenTrial) -> FrozenTrial:
@@ -169,15 +181,8 @@ def _json(value: Any) -> str:
 
     Raises:
         TypeError: If JSON cannot hold the value.
-        ValueError: If it is too large for a message.
     """
-    text = repr(value) if type(value) is int else json.dumps(value)
-    if len(text) > _LARGEST_VALUE:
-        raise ValueError(
-            f"An attribute must be at most {_LARGEST_VALUE >> 20} MiB as JSON, but this one has "
-            f"{len(text) >> 20} MiB."
-        )
-    return text
+    return repr(value) if type(value) is int else json.dumps(value)
 
 
 def _distribution_json(name: str, distribution: BaseDistribution) -> str:
