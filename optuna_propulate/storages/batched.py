@@ -75,11 +75,14 @@ class BatchedRDBStorage(BaseStorage):
             parameters that it had; 0 for not at all. Such a trial fails in any case, and its
             successor says so as those of Optuna's ``RetryHeartbeatStaleTrialCallback`` do.
         engine_kwargs: As for ``sqlalchemy.create_engine``; values that JSON can hold.
+        in_thread: Whether what writes is a thread of this process, where one of its own is not
+            allowed or takes too long to start (half a second). It shares the interpreter with
+            the objective, and what it was told and has not committed is lost at a kill.
 
     Raises:
         StorageInternalError: If the database cannot be opened; its password is not shown.
         ValueError: If ``url`` cannot be parsed or is SQLite's memory, an interval is not above
-            0, or ``retry`` is below 0.
+            0, ``retry`` is below 0, or several ranks were to share a thread.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class BatchedRDBStorage(BaseStorage):
         commit_timeout: float = 60.0,
         retry: int = 0,
         engine_kwargs: Mapping[str, Any] | None = None,
+        in_thread: bool = False,
     ) -> None:
         for name, value in (
             ("flush_interval", flush_interval),
@@ -102,7 +106,7 @@ class BatchedRDBStorage(BaseStorage):
                 raise ValueError(f"{name} must be above 0, but got {value}.")
         if retry < 0:
             raise ValueError(f"retry must be at least 0, but got {retry}.")
-        self._retry = retry
+        self._retry, self._in_thread = retry, in_thread
         self._url = absolute_url(url)
         self._settings: dict[str, Any] = {
             "flush_interval": flush_interval,
@@ -124,6 +128,7 @@ class BatchedRDBStorage(BaseStorage):
                 settings["commit_timeout"],
                 self._retry,
                 comm,
+                in_thread=self._in_thread,
             )
         self._writer = handle.job
         self._flush_interval: float = self._settings["flush_interval"]
@@ -385,6 +390,7 @@ class BatchedRDBStorage(BaseStorage):
         return {
             "_url": self._url,
             "_retry": self._retry,
+            "_in_thread": self._in_thread,
             "_settings": self._settings,
             "handover": self._client.handover(),
         }

@@ -70,7 +70,7 @@ study = optuna_propulate.create_study(
     storage, study_name="chaos", load_if_exists=True, pruner=pruner
 )
 rank = MPI.COMM_WORLD.rank
-process = storage._client._handle._process
+process = storage._client._handle._started
 with open(f"{folder}/new{rank}", "w") as file:
     json.dump([os.getpid(), process and process._process.pid], file)
 os.rename(f"{folder}/new{rank}", f"{folder}/pid{rank}")

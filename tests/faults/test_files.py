@@ -38,7 +38,7 @@ def test_a_deleted_file_of_a_database_is_a_database_that_is_away(
         optuna.create_study(storage="sqlite:///study.db", study_name="s")
     told = []
     study.optimize(objective, n_trials=5, callbacks=[lambda _, trial: told.append(trial.value)])
-    writer = storage._client._handle._process._process
+    writer = storage._client._handle._started._process
     storage.close()
     writer.wait(30)  # it writes the file last
     assert "cannot be written" in caplog.text
@@ -63,7 +63,7 @@ def test_an_objective_may_change_its_folder_and_delete_that_of_the_job(
             os.chdir(tmp_path)
             start.rmdir()
         if trial.number == 2:
-            storage._client._handle._process._process.kill()
+            storage._client._handle._started._process.kill()
         return objective(trial)
 
     study.optimize(moves, n_trials=10)

@@ -282,7 +282,7 @@ def test_whoever_is_in_a_hurry_waits_for_no_commit(
 
 
 def kill_writer(storage: BatchedRDBStorage) -> None:
-    process = storage._client._handle._process._process  # type: ignore[union-attr]
+    process = storage._client._handle._started._process  # type: ignore[union-attr]
     process.kill()
     process.wait()
 

@@ -50,7 +50,7 @@ deadline = time.monotonic() + 30
 while not any(".jsonl" in line for line in said):
     assert time.monotonic() < deadline
     time.sleep(0.1)
-writer = storage._client._handle._process._process.pid
+writer = storage._client._handle._started._process.pid
 os.kill(writer, signal.SIGKILL)  # the machine goes down
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -57,7 +57,7 @@ def test_a_trial_that_the_database_does_not_take_fails_alone(
 ) -> None:
     spoil, takers = STRANGE[kind]
     monkeypatch.chdir(tmp_path)  # where files are kept
-    storage = BatchedRDBStorage(database, flush_interval=0.2)
+    storage = BatchedRDBStorage(database, flush_interval=0.2, in_thread=True)
     study = optuna.create_study(storage=storage, study_name="s")
     trials = [study.ask() for _ in range(5)]
     spoil(trials[2])

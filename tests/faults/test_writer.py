@@ -53,7 +53,7 @@ def objective(trial):
 
 study.optimize(objective, n_trials=200)
 storage.flush()
-writer = storage._client._handle._process._process.pid
+writer = storage._client._handle._started._process.pid
 roomy = resource.prlimit(writer, resource.RLIMIT_FSIZE)
 resource.prlimit(writer, resource.RLIMIT_FSIZE, (4096, roomy[1]))
 threading.Timer(3.0, resource.prlimit, (writer, resource.RLIMIT_FSIZE, roomy)).start()
@@ -62,7 +62,7 @@ study.optimize(objective, n_trials=1000)
 
 KILL = """
     if rank == 0 and trial.number // 2 in {300, 301, 302, 1500, 2600}:
-        os.kill(study._storage._client._handle._process._process.pid, signal.SIGKILL)
+        os.kill(study._storage._client._handle._started._process.pid, signal.SIGKILL)
 """
 
 

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 @pytest.fixture
 def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchedRDBStorage]:
     monkeypatch.chdir(tmp_path)  # where what cannot be written is kept
-    storage = BatchedRDBStorage(f"sqlite:///{tmp_path}/study.db", refresh_interval=0.2)
+    storage = BatchedRDBStorage(
+        f"sqlite:///{tmp_path}/study.db", refresh_interval=0.2, in_thread=True
+    )
     yield storage
     storage.close()
 
@@ -101,8 +103,8 @@ def test_an_added_trial_fits_the_study(storage: BatchedRDBStorage) -> None:
 
 def test_a_waiting_trial_is_run_whichever_storage_came_first(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
-    first = BatchedRDBStorage(url, refresh_interval=0.2)
-    second = BatchedRDBStorage(url, refresh_interval=0.2)
+    first = BatchedRDBStorage(url, refresh_interval=0.2, in_thread=True)
+    second = BatchedRDBStorage(url, refresh_interval=0.2, in_thread=True)
     study = optuna.create_study(storage=second, study_name="s")
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
     optuna.load_study(study_name="s", storage=RDBStorage(url)).enqueue_trial({"x": 0.125})

@@ -23,12 +23,15 @@ WHOLE_SECONDS = (
 @pytest.fixture(scope="class")
 def opened(request: pytest.FixtureRequest) -> Iterator[BatchedRDBStorage]:
     """Return one storage for all tests of a class, which names its database."""
-    storage = BatchedRDBStorage(request.getfixturevalue(request.cls.database))
+    url = request.getfixturevalue(request.cls.database)
+    storage = BatchedRDBStorage(url, in_thread=request.cls.in_thread)
     yield storage
     storage.close()
 
 
 class OnOneStorage(StorageTestCase):
+    in_thread = False
+
     @pytest.fixture
     def storage(self, opened: BatchedRDBStorage) -> Iterator[BatchedRDBStorage]:
         yield from lent(opened)
@@ -50,3 +53,8 @@ class TestMysql(OnOneStorage):
 
     def test_get_all_trials(self, storage: BatchedRDBStorage) -> None:  # type: ignore[override]
         pytest.skip(WHOLE_SECONDS)
+
+
+class TestInThread(OnOneStorage):
+    database = "sqlite_of_class"
+    in_thread = True

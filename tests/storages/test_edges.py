@@ -241,7 +241,7 @@ def test_a_study_that_was_written_and_is_deleted_does_not_end_the_writer(tmp_pat
     first.tell(first.ask(), 1.0)
     storage.flush()
     optuna.delete_study(study_name="first", storage=storage)
-    writer = storage._client._handle._process._process
+    writer = storage._client._handle._started._process
     deadline = time.monotonic() + 2 * BEAT_EVERY
     while time.monotonic() < deadline:  # it shows that it lives, of studies that there are
         assert writer.poll() is None

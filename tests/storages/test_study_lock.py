@@ -56,7 +56,7 @@ try:
         trial.set_user_attr("token", f"{name} {trial.number}")
         study.tell(trial, trial.suggest_float("x", 0, 1))
         n_told += 1
-        print("told", n_told, storage._client._handle._process._process.pid, flush=True)
+        print("told", n_told, storage._client._handle._started._process.pid, flush=True)
         time.sleep(0.005)
     storage.close()
 except RuntimeError as error:

@@ -17,6 +17,7 @@ from optuna_propulate.parallel.nodes import nodes_of
 from optuna_propulate.parallel.team import Team
 from optuna_propulate.storages.client.connection import can_connect
 from optuna_propulate.storages.client.writer_process import WriterProcess
+from optuna_propulate.storages.client.writer_thread import WriterThread
 from optuna_propulate.storages.sql.dialects import dialect_of
 from optuna_propulate.storages.sql.open import parse_url
 from optuna_propulate.storages.sql.sqlite_file import is_in_memory
@@ -30,19 +31,20 @@ if TYPE_CHECKING:
 
     from optuna_propulate.parallel.counters import Counters
     from optuna_propulate.storages.client.handover import Handover
+    from optuna_propulate.storages.client.started_writer import StartedWriter
 
 N_COUNTERS = 64
 """How many studies one job can write through one storage."""
 
 
 class WriterHandle:
-    """Holds the writer's address, the process if this one started it, and the counters.
+    """Holds the writer's address, the writer if this process started it, and the counters.
 
     Args:
         address: Where this process reaches the writer.
         token: What the writer wants to be known.
         counters: Counts the trials of each study.
-        process: The writer, if this process started it.
+        started: The writer, if this process started it.
         job: Tells the job from all others.
         spill_folder: Where what cannot be written is kept.
     """
@@ -52,28 +54,29 @@ class WriterHandle:
         address: str | list[Any],
         token: str,
         counters: Counters,
-        process: WriterProcess | None,
+        started: StartedWriter | None,
         job: str,
         spill_folder: Path,
     ) -> None:
         self.address, self.token, self.counters = address, token, counters
         self.job, self.spill_folder = job, spill_folder
         self._pid = os.getpid()
-        self._process = process
+        self._started = started
         self._reviving = threading.Lock()
-        if process is not None:
-            weakref.finalize(self, _dismiss, process, self._pid)
+        if started is not None:
+            weakref.finalize(self, _dismiss, started, self._pid)
 
     def forget(self) -> None:
         """Let go of the writer in a forked child; it does not wait for the child to end."""
-        if self._process is not None:
-            self._process.release()
+        if self._started is not None:
+            self._started.release()
+            self._started = None
 
     def revive(self) -> None:
         """Start the writer again if this process started it and it has ended."""
         with self._reviving:
-            if self._process is not None and os.getpid() == self._pid:
-                self._process.revive()
+            if self._started is not None and os.getpid() == self._pid:
+                self._started.revive()
 
 
 _handles: weakref.WeakValueDictionary[str, WriterHandle] = weakref.WeakValueDictionary()
@@ -86,6 +89,8 @@ def open_writer(
     commit_timeout: float,
     retry: int,
     comm: MPI.Intracomm | None,
+    *,
+    in_thread: bool = False,
 ) -> WriterHandle:
     """Start a writer, or find the one that is there; collective if there is a communicator.
 
@@ -96,12 +101,13 @@ def open_writer(
         commit_timeout: For how long it only tries again when the database cannot be written.
         retry: How often a trial that a killed job has left running is run again.
         comm: The ranks that share it.
+        in_thread: Whether it is to be a thread of this process.
 
     Raises:
         StorageInternalError: If the database cannot be opened; its password is not shown.
         TimeoutError: If not every rank calls this within a minute.
         ValueError: If the URL is none, is of a database that is not supported, or is one that
-            processes cannot share.
+            processes cannot share; or if several ranks are to share a thread.
     """
     parsed = parse_url(url)
     dialect_of(parsed.get_backend_name())
@@ -112,14 +118,16 @@ def open_writer(
         )
     options = refresh_interval, commit_timeout, retry
     if comm is not None and comm.size > 1:
+        if in_thread:
+            raise ValueError("in_thread is for a process alone, but several MPI ranks share this.")
         return _shared_writer(url, engine_kwargs, *options, Team(comm, comm_timeout()))
-    key = json.dumps([os.getpid(), url, dict(engine_kwargs), *options])
+    key = json.dumps([os.getpid(), url, dict(engine_kwargs), *options, in_thread])
     handle = _handles.get(key)
     if handle is None:
-        process = WriterProcess(url, engine_kwargs, *options)
+        started = (WriterThread if in_thread else WriterProcess)(url, engine_kwargs, *options)
         handle = WriterHandle(
-            process.addresses[0], process.token, LocalCounters(), process,
-            process.job, process.spill_folder,
+            started.addresses[0], started.token, LocalCounters(), started,
+            started.job, started.spill_folder,
         )  # fmt: skip
         _handles[key] = handle
     return handle
@@ -174,8 +182,8 @@ def _digest(url: str) -> int:
     return zlib.crc32(url.encode())
 
 
-def _dismiss(process: WriterProcess, pid: int) -> None:
+def _dismiss(started: StartedWriter, pid: int) -> None:
     """Let the writer end, once it has written what it was told."""
     if os.getpid() != pid:
         return  # the child of a fork
-    process.release()
+    started.release()

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from typing import Any
 
-import optuna
 import sqlalchemy as sa
 from optuna.exceptions import DuplicatedStudyError
 from optuna.exceptions import StorageInternalError
@@ -96,7 +95,6 @@ class Database:
         is_known: bool = False,
         file: tuple[int, int] | None = None,
     ) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._url, self._engine_kwargs = url, engine_kwargs
         self._retry, self._job = retry, job
         self._rdb: RDBStorage | None = None

@@ -1,7 +1,8 @@
-"""The writer: the one process of a job that writes trials into the database.
+"""The writer: what alone in a job writes trials into the database.
 
-It is started by rank 0, knows no MPI, and ends when everybody it serves has gone. No signal ends
-it before, so what the ranks have told is committed even if all of them are killed.
+It is started by rank 0, knows no MPI, and ends when everybody it serves has gone. As a process
+of its own, which it is by default, no signal ends it before, so what the ranks have told is
+committed even if all of them are killed.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import signal
 import socket
 import sys
 import time
+from contextlib import ExitStack
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Any
 
+import optuna
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -39,6 +43,9 @@ from optuna_propulate.storages.writer.study_lock import StudyLockedError
 from optuna_propulate.storages.writer.study_lock import UndecidedError
 from optuna_propulate.storages.writer.unfit import reason_of
 
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LONGEST_RETRY = 5.0  # in seconds, between two tries to reach the database
 _LONGEST_SLEEP = 1.0  # in seconds: other jobs, and strangers that say nothing, are looked at then
@@ -191,6 +198,14 @@ class Writer:
             self._send_all()
         with suppress(*_AWAY):
             self._database.poll()  # numbers claimed last may still wait for their trials
+
+    def close(self) -> None:
+        """Close all connections, so that who is still there notices."""
+        for client in self._clients.values():
+            client.connection.close()
+        for listener in self._listeners:
+            listener.close()
+        self._selector.close()
 
     def _is_wanted(self) -> bool:
         if self._lifeline is not None or self._told:
@@ -426,39 +441,50 @@ def listen(folder: Path, port: int | None) -> tuple[list[socket.socket], list[An
     return listeners, addresses
 
 
+def serve(settings: dict[str, Any], lifeline: int, say: Callable[[dict[str, Any]], None]) -> None:
+    """Say where it listens, or why it cannot, and serve until nobody needs it.
+
+    Args:
+        settings: As ``StartedWriter`` has them.
+        lifeline: A file descriptor that ends when rank 0's process does; it is closed.
+        say: Called once, with the addresses or with what opening the database raised.
+    """
+    folder = Path(settings["folder"])
+    with ExitStack() as stack:
+        stack.callback(os.close, lifeline)
+        stack.callback(os.close, hold(folder))
+        try:
+            database = Database(
+                settings["url"],
+                settings["engine_kwargs"],
+                settings["retry"],
+                settings["job"],
+                is_known=settings["is_known"],
+                file=settings["file"] and tuple(settings["file"]),
+            )
+            stack.callback(database.close)
+            listeners, addresses = listen(folder, settings["port"])
+        except Exception as error:  # whatever it is, it is raised in the process that waits for it
+            say({"error": [type(error).__name__, str(error)]})
+            return
+        stack.callback(remove, folder)
+        say({"addresses": addresses, "note": database.note, "file": database.file})
+        refresh, commit = settings["refresh_interval"], settings["commit_timeout"]
+        spill = Spill(Path(settings["spill_folder"]), settings["job"])
+        token = settings["token"]
+        writer = Writer(database, listeners, token, refresh, commit, lifeline, spill)
+        stack.callback(writer.close)
+        writer.run()
+
+
 def main() -> None:
-    """Read the settings from the standard input, say where it listens, and serve."""
+    """Serve as a process: the standard input has the settings, and then is the lifeline."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # a lost connection is ours
     _allow_many_connections()
-    settings = json.loads(sys.stdin.readline())
-    folder = Path(settings["folder"])
-    lock = hold(folder)
-    try:
-        database = Database(
-            settings["url"],
-            settings["engine_kwargs"],
-            settings["retry"],
-            settings["job"],
-            is_known=settings["is_known"],
-            file=settings["file"] and tuple(settings["file"]),
-        )
-        listeners, addresses = listen(folder, settings["port"])
-    except Exception as error:  # whatever it is, it is raised in the process that waits for it
-        _say({"error": [type(error).__name__, str(error)]})
-        return
-    _say({"addresses": addresses, "note": database.note, "file": database.file})
-    os.close(1)
-    try:
-        refresh, commit = settings["refresh_interval"], settings["commit_timeout"]
-        token, lifeline = settings["token"], sys.stdin.fileno()
-        spill = Spill(Path(settings["spill_folder"]), settings["job"])
-        Writer(database, listeners, token, refresh, commit, lifeline, spill).run()
-    finally:
-        remove(folder)
-        os.close(lock)
-        database.close()
+    serve(json.loads(sys.stdin.readline()), os.dup(sys.stdin.fileno()), _say)
 
 
 def _allow_many_connections() -> None:
@@ -471,6 +497,7 @@ def _allow_many_connections() -> None:
 
 def _say(answer: dict[str, Any]) -> None:
     os.write(1, json.dumps(answer).encode() + b"\n")
+    os.close(1)
 
 
 if __name__ == "__main__":
