@@ -65,7 +65,7 @@ def writers(folder: Path) -> list[int]:
         try:
             command = (process / "cmdline").read_bytes()
             environment = (process / "environ").read_bytes().split(b"\0")
-            is_writer = b"optuna_propulate.storages.writer.service" in command
+            is_writer = b"optuna_propulate.storages.writer.serve" in command
             if is_writer and f"{MARK}={folder}".encode() in environment:
                 found.append(int(process.name))
         except OSError:

@@ -16,7 +16,7 @@ from optuna_propulate.storages.sql.open import working_folder
 
 _START = (  # not "-m", which would look for modules in the working folder first
     "import sys; sys.path[:] = sys.argv[1:]; "
-    "from optuna_propulate.storages.writer.service import main; main()"
+    "from optuna_propulate.storages.writer.serve import main; main()"
 )
 
 

@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from optuna_propulate.storages.client.started_writer import StartedWriter
-from optuna_propulate.storages.writer.service import serve
+from optuna_propulate.storages.writer.serve import serve
 
 
 _LAST_WORDS = 10.0  # in seconds, that the end of this process waits for the writer's

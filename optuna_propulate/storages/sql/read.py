@@ -217,6 +217,11 @@ def read_trials(connection: Connection, identities: Sequence[int]) -> Iterator[F
         yield from _frozen(connection, rows, lambda c: c.in_(some))  # noqa: B023
 
 
+def read_trial(connection: Connection, identity: int) -> FrozenTrial | None:
+    """Return a trial by its id; ``None`` if it is not there."""
+    return next(read_trials(connection, [identity]), None)
+
+
 def _frozen(
     connection: Connection,
     rows: Sequence[Any],

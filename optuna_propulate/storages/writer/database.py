@@ -10,22 +10,19 @@ from typing import Any
 import sqlalchemy as sa
 from optuna.exceptions import DuplicatedStudyError
 from optuna.exceptions import StorageInternalError
-from optuna.study import StudyDirection
-from optuna.trial import TrialState
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from optuna_propulate._optuna_compat import study_id_of
 from optuna_propulate.storages.sql import read as reading
 from optuna_propulate.storages.sql.dialects.sqlite import choose_journal
 from optuna_propulate.storages.sql.engine import connect_engine
 from optuna_propulate.storages.sql.open import open_rdb
 from optuna_propulate.storages.sql.sqlite_file import watch_file
-from optuna_propulate.storages.sql.write import MARK
 from optuna_propulate.storages.sql.write import BulkWriter
 from optuna_propulate.storages.wire.changes import pack_trial
-from optuna_propulate.storages.wire.changes import unpack_trial
+from optuna_propulate.storages.writer.best import BestTrials
+from optuna_propulate.storages.writer.questions import Questions
+from optuna_propulate.storages.writer.questions import without_mark
 from optuna_propulate.storages.writer.study_lock import BEAT_EVERY
 from optuna_propulate.storages.writer.study_lock import Contender
 from optuna_propulate.storages.writer.study_lock import StudyLockedError
@@ -117,22 +114,13 @@ class Database:
         self._n_begun = 0
         self._places: dict[int, int] = {}
         self._names: dict[int, str] = {}
-        self._best: dict[int, tuple[float, list[Any]]] = {}  # how good it is, and the trial
+        self._best = BestTrials(lambda: self._studies)
         self._attributes: dict[int, dict[str, Any]] = {}  # as they were when the job began
-        self._signs: dict[int, float] = {}
+        self._answers = Questions(lambda: self._studies).answers
         self._calls: dict[str, Callable[..., tuple[Any, News]]] = {
-            "add_trial": self._add_trial,
             "begin": self._begin,
-            "best": self._best_of,
-            "count": self._count,
-            "leave": self._leave,
-            "ping": self._ping,
             "claim_waiting": self._claim_waiting,
-            "read": self._read,
-            "read_number": self._read_number,
-            "waiting": self._waiting,
-            "id_of_number": self._id_of_number,
-            "study": self._study,
+            "leave": self._leave,
         }
 
     @property
@@ -168,7 +156,11 @@ class Database:
             UndecidedError: If it cannot be done yet.
         """
         try:
-            return self._calls[method](*arguments)
+            if method in self._calls:
+                return self._calls[method](*arguments)
+            if method == "study" and arguments[0] == "delete_study":
+                self._forget(arguments[1][0])
+            return self._answers[method](*arguments), []
         except UndecidedError:
             raise
         except KeyError as error:
@@ -359,45 +351,8 @@ class Database:
         if n_unclaimed > self._asked.get(study_id, 0):
             news.append(["claim", study_id, n_unclaimed - self._asked.get(study_id, 0)])
             self._asked[study_id] = n_unclaimed
-        return news + self._better(study_id, outcome.complete)
-
-    def _better(self, study_id: int, complete: Mapping[int, float | None]) -> News:
-        """Return the best of these trials if it is better than all before."""
-        sign = self._signs.get(study_id)
-        if sign is None or not complete:
-            return []
-        best = self._best.get(study_id)
-        try:
-            return self._better_than(study_id, sign, best, complete)
-        except DBAPIError:  # others are better informed by the next one
-            return []
-
-    def _better_than(
-        self,
-        study_id: int,
-        sign: float,
-        best: tuple[float, list[Any]] | None,
-        complete: Mapping[int, float | None],
-    ) -> News:
-        known = {i: value for i, value in complete.items() if value is not None}
-        for identity in complete.keys() - known.keys():
-            with self._studies.engine.connect() as connection:
-                for trial in reading.read_trials(connection, [identity]):
-                    if trial.values:
-                        known[identity] = trial.values[0]
-        ranked = min(((sign * value, identity) for identity, value in known.items()), default=None)
-        if ranked is None or (best is not None and ranked[0] >= best[0]):
-            return []
-        packed = self._packed(ranked[1])
-        if packed is None:
-            return []
-        self._best[study_id] = ranked[0], packed
-        return [["best", study_id, packed]]
-
-    def _packed(self, identity: int) -> list[Any] | None:
-        with self._studies.engine.connect() as connection:
-            trial = next(reading.read_trials(connection, [identity]), None)
-        return None if trial is None else pack_trial(trial)
+        better = self._best.better(study_id, outcome.complete)
+        return news if better is None else [*news, ["best", study_id, better]]
 
     def _begin(self, study_id: int, base: int | None, place: int | None) -> tuple[Any, News]:
         """Let ranks add trials to a study; needs no database once a rank of the job has begun.
@@ -418,10 +373,10 @@ class Database:
             study_writer = self._open_study_writer(
                 study_id, base, place
             )  # it has just come back, perhaps
-        _, best = self._best.get(study_id, (0.0, None))
         waiting = list(study_writer.waiting.items())
         name, attributes = self._names[study_id], self._attributes[study_id]
-        return [study_writer.base, self._places[study_id], waiting, best, name, attributes], []
+        place, best = self._places[study_id], self._best.of(study_id)
+        return [study_writer.base, place, waiting, best, name, attributes], []
 
     def _raise_if_away(self, error: Exception) -> None:
         """Raise ``UndecidedError`` if the database cannot be reached, or is locked, just now."""
@@ -454,11 +409,8 @@ class Database:
             place = self._n_begun if place is None else place
             study_writer = StudyWriter(connection, study_id, base, self._retry, self._job, place)
             study_writer.mark(BulkWriter(connection))
-        self._best.pop(study_id, None)
-        if len(directions) == 1:
-            self._signs[study_id] = -1.0 if directions[0] == StudyDirection.MAXIMIZE else 1.0
-            self._note_best(study_id)
-        self._attributes[study_id] = _without_mark(attributes)
+        self._best.begin(study_id, directions)
+        self._attributes[study_id] = without_mark(attributes)
         self._places[study_id] = place
         self._n_begun = max(self._n_begun, place + 1)
         self._study_writers[study_id] = study_writer
@@ -494,30 +446,6 @@ class Database:
             raise UndecidedError from error
         return None, None
 
-    def _note_best(self, study_id: int) -> None:
-        try:
-            best = self._studies.get_best_trial(study_id)
-        except ValueError:  # there is none yet
-            return
-        assert best.value is not None
-        self._best[study_id] = self._signs[study_id] * best.value, pack_trial(best)
-
-    def _ping(self) -> tuple[Any, News]:
-        """Return nothing: whoever calls has heard, by then, what was said before."""
-        return None, []
-
-    def _count(self, study_id: int) -> tuple[Any, News]:
-        with self._studies.engine.connect() as connection:
-            return reading.count_trials(connection, study_id), []
-
-    def _best_of(self, study_id: int) -> tuple[Any, News]:
-        return pack_trial(self._studies.get_best_trial(study_id)), []
-
-    def _add_trial(self, study_id: int, packed: list[Any] | None) -> tuple[Any, News]:
-        """Add a trial as any client of Optuna does; return its id."""
-        template = None if packed is None else unpack_trial(packed)
-        return self._studies.create_new_trial(study_id, template), []
-
     def _leave(self, study_id: int, numbers: list[int]) -> tuple[Any, News]:
         """Let trials of this job run on when it ends, as another process will tell them."""
         study_writer = self._study_writers[study_id]
@@ -538,7 +466,9 @@ class Database:
             bulk = BulkWriter(connection)
             if bulk.claim_waiting(identity, start) and study_writer is not None:
                 bulk.own([identity], self._job)
-        packed = self._packed(identity)
+        with self._studies.engine.connect() as connection:
+            trial = reading.read_trial(connection, identity)
+        packed = None if trial is None else pack_trial(trial)
         if packed is None or packed[2] != "RUNNING" or packed[3] != start:
             packed = None  # somebody else's
         if study_writer is not None and packed is not None:
@@ -547,57 +477,13 @@ class Database:
             study_writer.waiting.pop(identity, None)
         return packed, [["taken", study_id, identity]]
 
-    def _read(self, identity: int) -> tuple[Any, News]:
-        """Return the study of a trial, and the trial; ``None`` if there is none."""
-        with self._studies.engine.connect() as connection:
-            study_id = reading.study_of(connection, identity)
-        packed = self._packed(identity)
-        return None if packed is None else [study_id, packed], []
-
-    def _read_number(self, study_id: int, number: int) -> tuple[Any, News]:
-        with self._studies.engine.connect() as connection:
-            identity = reading.id_of_number(connection, study_id, number)
-        return None if identity is None else self._packed(identity), []
-
-    def _id_of_number(self, study_id: int, number: int) -> tuple[Any, News]:
-        with self._studies.engine.connect() as connection:
-            return reading.id_of_number(connection, study_id, number), []
-
-    def _waiting(self, study_id: int) -> tuple[Any, News]:
-        with self._studies.engine.connect() as connection:
-            waiting = reading.trials_in_state(connection, study_id, TrialState.WAITING)
-        return list(waiting.items()), []
-
-    def _study(self, method: str, arguments: list[Any]) -> tuple[Any, News]:
-        """Call Optuna's own storage about studies."""
-        if method == "create_new_study":
-            directions = [StudyDirection[name] for name in arguments[0]]
-            return self._studies.create_new_study(directions, arguments[1]), []
-        if method == "get_study_directions":
-            return [d.name for d in self._studies.get_study_directions(*arguments)], []
-        if method == "get_all_studies":
-            return [
-                [study_id_of(s), s.study_name, [d.name for d in s.directions], s.user_attrs,
-                 _without_mark(s.system_attrs)]
-                for s in self._studies.get_all_studies()
-            ], []  # fmt: skip
-        if method == "get_study_system_attrs":
-            return _without_mark(self._studies.get_study_system_attrs(*arguments)), []
-        if method == "delete_study":
-            self._forget(arguments[0])
-        return getattr(self._studies, method)(*arguments), []
-
     def _forget(self, study_id: int) -> None:
         """Forget a study that is deleted: SQLite gives its id to the next one."""
         of_study: list[dict[int, Any]] = [
             self._study_writers, self._contenders, self._judges, self._beat_at, self._asked,
-            self._places, self._names, self._best, self._attributes, self._signs,
+            self._places, self._names, self._attributes,
         ]  # fmt: skip
         for known in of_study:
             known.pop(study_id, None)
         self._lost.discard(study_id)
-
-
-def _without_mark(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return a study's system attributes as whoever set them knows them."""
-    return {key: value for key, value in attributes.items() if key != MARK}
+        self._best.forget(study_id)

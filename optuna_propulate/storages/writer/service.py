@@ -7,108 +7,40 @@ committed even if all of them are killed.
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import resource
 import selectors
-import signal
 import socket
 import sys
 import time
-from contextlib import ExitStack
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 
-import optuna
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_propulate.storages.wire.changes import Change
 from optuna_propulate.storages.wire.changes import unpack_change
-from optuna_propulate.storages.wire.frames import FrameReader
-from optuna_propulate.storages.wire.frames import frame
-from optuna_propulate.storages.wire.handshake import NONCE_BYTES
-from optuna_propulate.storages.wire.handshake import is_proof
 from optuna_propulate.storages.wire.handshake import keep_alive
+from optuna_propulate.storages.writer.client import Client
 from optuna_propulate.storages.writer.database import Database
 from optuna_propulate.storages.writer.database import RefusedError
-from optuna_propulate.storages.writer.folder import hold
-from optuna_propulate.storages.writer.folder import remove
-from optuna_propulate.storages.writer.spill import Spill
 from optuna_propulate.storages.writer.study_lock import StudyLockedError
 from optuna_propulate.storages.writer.study_lock import UndecidedError
 from optuna_propulate.storages.writer.unfit import reason_of
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from optuna_propulate.storages.writer.spill import Spill
 
 _LONGEST_RETRY = 5.0  # in seconds, between two tries to reach the database
 _LONGEST_SLEEP = 1.0  # in seconds: other jobs, and strangers that say nothing, are looked at then
 _UNDECIDED_PAUSE = 0.2  # in seconds, before it is looked again whether another job is alive
-_PROOF_BYTES = 32
 _PROOF_TIMEOUT = 10.0  # in seconds, in which whoever connects has to prove that it is a rank
 _MOST_STRANGERS = 128  # who connect and have not done so
 
 _AWAY = (SQLAlchemyError, StorageInternalError, StudyLockedError, UndecidedError)
 """What is raised where the database cannot be written just now."""
-
-
-class Client:
-    """Holds one rank's connection, and what is on its way to that rank."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self.since = time.monotonic()
-        self.is_trusted = False
-        self.is_guest = False
-        self.studies: set[int] = set()  # in which it has begun to add trials
-        self.nonce = os.urandom(NONCE_BYTES)
-        self.outgoing = bytearray(self.nonce)
-        self.is_full = True  # whether it is watched until it takes more
-        self._frames = FrameReader()
-        self._proof = b""
-        connection.setblocking(False)
-
-    def send(self, message: list[Any]) -> None:
-        """Let a message go out as soon as the rank takes it."""
-        self.outgoing += frame(message)
-
-    def receive(self, token: str) -> list[list[Any]]:
-        """Return the messages that have come in.
-
-        Raises:
-            ConnectionError: If the rank has gone, or does not know the token.
-        """
-        if self.is_trusted:
-            return list(self._frames.read(self.connection))
-        received = self.connection.recv(_PROOF_BYTES - len(self._proof))
-        if not received:
-            raise ConnectionError("The other side has closed the connection.")
-        self._proof += received
-        if len(self._proof) == _PROOF_BYTES:
-            if not is_proof(token, self.nonce, self._proof):
-                raise ConnectionError("The other side does not know the token.")
-            self.is_trusted = True
-        return []
-
-    def flush(self) -> None:
-        """Send what the rank takes now; never waits.
-
-        A rank that is gone takes nothing, but what it has told is still to be received.
-        """
-        if self.outgoing:
-            try:
-                n_sent = self.connection.send(self.outgoing)
-            except BlockingIOError:
-                return
-            except OSError:
-                n_sent = len(self.outgoing)
-            del self.outgoing[:n_sent]
 
 
 @dataclass(slots=True)
@@ -419,86 +351,3 @@ class Writer:
         with suppress(*_AWAY):  # the next transaction says so
             self._broadcast(self._database.poll())
         self._polled = time.monotonic()
-
-
-def listen(folder: Path, port: int | None) -> tuple[list[socket.socket], list[Any]]:
-    """Return the sockets to listen on, and their addresses.
-
-    Args:
-        folder: Where the Unix socket lies; nobody else may enter it.
-        port: Where ranks on other nodes connect, 0 for any that is free; ``None`` for nowhere.
-    """
-    path = str(folder / "writer")
-    (folder / "writer").unlink(missing_ok=True)  # a writer before this one was killed
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
-    listeners, addresses = [listener], [path]  # type: list[socket.socket], list[Any]
-    if port is not None:
-        listeners.append(socket.create_server(("", port)))
-        addresses.append([socket.gethostname(), listeners[1].getsockname()[1]])
-    for each in listeners:
-        each.listen(4096)
-    return listeners, addresses
-
-
-def serve(settings: dict[str, Any], lifeline: int, say: Callable[[dict[str, Any]], None]) -> None:
-    """Say where it listens, or why it cannot, and serve until nobody needs it.
-
-    Args:
-        settings: As ``StartedWriter`` has them.
-        lifeline: A file descriptor that ends when rank 0's process does; it is closed.
-        say: Called once, with the addresses or with what opening the database raised.
-    """
-    folder = Path(settings["folder"])
-    with ExitStack() as stack:
-        stack.callback(os.close, lifeline)
-        stack.callback(os.close, hold(folder))
-        try:
-            database = Database(
-                settings["url"],
-                settings["engine_kwargs"],
-                settings["retry"],
-                settings["job"],
-                is_known=settings["is_known"],
-                file=settings["file"] and tuple(settings["file"]),
-            )
-            stack.callback(database.close)
-            listeners, addresses = listen(folder, settings["port"])
-        except Exception as error:  # whatever it is, it is raised in the process that waits for it
-            say({"error": [type(error).__name__, str(error)]})
-            return
-        stack.callback(remove, folder)
-        say({"addresses": addresses, "note": database.note, "file": database.file})
-        refresh, commit = settings["refresh_interval"], settings["commit_timeout"]
-        spill = Spill(Path(settings["spill_folder"]), settings["job"])
-        token = settings["token"]
-        writer = Writer(database, listeners, token, refresh, commit, lifeline, spill)
-        stack.callback(writer.close)
-        writer.run()
-
-
-def main() -> None:
-    """Serve as a process: the standard input has the settings, and then is the lifeline."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # a lost connection is ours
-    _allow_many_connections()
-    serve(json.loads(sys.stdin.readline()), os.dup(sys.stdin.fileno()), _say)
-
-
-def _allow_many_connections() -> None:
-    """Let this process have as many descriptors as the system allows it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _say(answer: dict[str, Any]) -> None:
-    os.write(1, json.dumps(answer).encode() + b"\n")
-    os.close(1)
-
-
-if __name__ == "__main__":
-    main()
