@@ -117,10 +117,16 @@ def test_ctrl_c_ends_the_threads_of_a_search_without_end() -> None:
         time.sleep(0.01)
         return sphere(trial)
 
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored below a shell's "&"
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        study.optimize(objective, n_jobs=2, timeout=100)  # else it would never end
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            study.optimize(objective, n_jobs=2, timeout=100)  # else it would never end
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - began < 50
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
 
