@@ -184,8 +184,8 @@ def operators_of(sampler: PropulateSampler, n_trials: int = 150) -> set[str]:
     }
 
 
-def test_the_default_breeds_in_three_ways() -> None:
-    ways = {"UniformCrossover", "PointMutation", "ParzenSampling", "CovarianceSampling"}
+def test_the_default_breeds_in_two_ways_and_screens() -> None:
+    ways = {"Recombination", "CovarianceSampling", "Screening"}
     assert operators_of(PropulateSampler(seed=1)) == ways | {"RandomInitialization"}
     assert not ways & operators_of(PropulateSampler(seed=1), n_trials=10)
 
@@ -195,7 +195,7 @@ def test_an_operator_breeds_once_the_pool_is_full() -> None:
     assert operators_of(sampler, n_trials=12) == {"RandomInitialization"}
     operators = operators_of(sampler)
     assert "IntervalMutation" in operators
-    assert not operators & {"CovarianceSampling", "ParzenSampling"}
+    assert not operators & {"CovarianceSampling", "Screening"}
 
 
 class Repeat:

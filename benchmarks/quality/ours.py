@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.quality.contenders import durations
 from optuna_propulate.breeders import DifferentialMutation
+from optuna_propulate.breeders import ParzenSampling
 from optuna_propulate.breeders import WarmUp
 from optuna_propulate.breeders.defaults import choose_among
 from optuna_propulate.breeders.defaults import ways_to_breed
@@ -41,6 +42,7 @@ class Variant:
         n_islands: How many islands there are.
         without: Which of the default's ways to breed is left out.
         beside: Which of ``FURTHER_WAYS`` is added to them.
+        screened: Whether the best of several children is evaluated, as a rule.
         of_paper: Whether the operators are those of Propulate's paper.
         population_size: The size of the breeding pools; ``None`` for the default.
     """
@@ -48,6 +50,7 @@ class Variant:
     n_islands: int = 1
     without: str | None = None
     beside: str | None = None
+    screened: bool = True
     of_paper: bool = False
     population_size: int | None = None
 
@@ -58,10 +61,11 @@ class Variant:
         ways = [way for name, way in ways_to_breed(n_workers).items() if name != self.without]
         if self.beside is not None:
             ways.append((FURTHER_WAYS[self.beside], 0.03))
-        return choose_among(ways, population_size)
+        return choose_among(ways, population_size, screened=self.screened)
 
 
 FURTHER_WAYS: dict[str, Operator | Breeder] = {
+    "densities": ParzenSampling(),
     "steps": Pipeline(SelectTournament(2), UniformCrossover(1.0), SelfAdaptiveMutation()),
     "differences": DifferentialMutation(),
 }
@@ -69,6 +73,7 @@ DEFAULT = Variant()
 ABLATION = {
     **{f"without {name}": Variant(without=name) for name in ways_to_breed()},
     **{f"with {name}": Variant(beside=name) for name in FURTHER_WAYS},
+    "without screening": Variant(screened=False),
     "pool of 10": Variant(population_size=10),
     "pool of 40": Variant(population_size=40),
     "operators of the paper": Variant(of_paper=True),

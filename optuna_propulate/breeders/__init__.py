@@ -9,8 +9,11 @@ from optuna_propulate.breeders.context import BreedingContext
 from optuna_propulate.breeders.defaults import default_breeder
 from optuna_propulate.breeders.differential_evolution import DifferentialMutation
 from optuna_propulate.breeders.duplicates import AvoidDuplicates
+from optuna_propulate.breeders.litter import Litter
 from optuna_propulate.breeders.operator_selection import CreditChoice
 from optuna_propulate.breeders.parzen import ParzenSampling
+from optuna_propulate.breeders.recombination import Recombination
+from optuna_propulate.breeders.screening import Screening
 from optuna_propulate.breeders.startup import WarmUp
 
 
@@ -23,8 +26,11 @@ __all__ = [
     "DifferentialMutation",
     "Evaluation",
     "InheritMissing",
+    "Litter",
     "OperatorBreeder",
     "ParzenSampling",
+    "Recombination",
+    "Screening",
     "WarmUp",
     "default_breeder",
 ]

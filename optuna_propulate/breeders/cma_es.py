@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from optuna_propulate.breeders.base import breeder_of
+from optuna_propulate.breeders.litter import Litter
+from optuna_propulate.breeders.litter import litter_of
 from optuna_propulate.breeders.normal_distribution import AdaptiveNormal
 from optuna_propulate.breeders.normal_distribution import generation_size
 from optuna_propulate.evolution.ranking import by_loss
-from optuna_propulate.operators.base import offspring
 
 
 if TYPE_CHECKING:
@@ -61,20 +62,28 @@ class CovarianceSampling:
         self._follower = Follower(n_births)
 
     def propose(self, context: BreedingContext, rng: np.random.Generator) -> Individual:
+        if not len(context.pool) or not len(context.matrix.ordered):
+            return self._otherwise.propose(context, rng)
+        return self.litter(context, 1, rng).child(0)
+
+    def litter(self, context: BreedingContext, n: int, rng: np.random.Generator) -> Litter:
+        """Return ``n`` offspring side by side."""
         matrix, pool = context.matrix, context.pool
         ordered = matrix.ordered
         if not len(pool) or not len(ordered):
-            return self._otherwise.propose(context, rng)
+            return litter_of(self._otherwise, context, n, rng)
         if not self._follower.follows(matrix):
             best = matrix.rows(pool[: max(3, len(pool) // 4)])[:, ordered]
             self._follower.start(best, matrix, self._sigma)
-        parent = pool[int(rng.random(3).min() * len(pool))]
-        child = matrix.row(parent)
+        parents = (rng.random((n, 3)).min(axis=1) * len(pool)).astype(int).tolist()
+        children = matrix.rows([pool[parent] for parent in parents])
         if len(ordered) < matrix.n_columns:
-            redrawn = matrix.is_category & ~np.isnan(child) & (rng.random(len(child)) < 0.1)
-            child[redrawn] = rng.random(int(redrawn.sum()))
-        child[ordered] = self._follower.draw(rng)
-        return offspring(matrix.genes(child), [parent], type(self).__name__)
+            anew = matrix.is_category & ~np.isnan(children) & (rng.random(children.shape) < 0.1)
+            children[anew] = rng.random(int(anew.sum()))
+        children[:, ordered] = self._follower.draw(n, rng)
+        return Litter.of_parents(
+            context, children, lambda index: [pool[parents[index]]], type(self).__name__
+        )
 
     def observe(self, evaluation: Evaluation) -> None:
         self._otherwise.observe(evaluation)
@@ -115,14 +124,15 @@ class Follower:
         self._size = max(self._n_births, generation_size(len(self._ordered)))
         self._generation.clear()
 
-    def draw(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Draw ordered genes, shape ``(n_ordered,)``, again where a bound was crossed."""
+    def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw ordered genes, shape ``(n, n_ordered)``, again where a bound was crossed."""
         assert self._normal is not None
-        for _ in range(_N_REDRAWN):
-            drawn = self._normal.draw(rng)
-            units = drawn.tolist()  # of the few genes that there are, at half the time
-            if min(units) >= 0.0 and max(units) <= 1.0:
+        drawn = self._normal.draw(n, rng)
+        for _ in range(_N_REDRAWN - 1):
+            outside = ((drawn < 0.0) | (drawn > 1.0)).any(axis=1)
+            if not outside.any():
                 return drawn
+            drawn[outside] = self._normal.draw(int(outside.sum()), rng)
         return np.clip(drawn, 0.0, 1.0)
 
     def add(self, evaluation: Evaluation) -> None:

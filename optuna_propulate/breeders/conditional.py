@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from optuna_propulate.breeders.base import breeder_of
+from optuna_propulate.breeders.litter import litter_of
 from optuna_propulate.operators.base import check_probability
 
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from optuna_propulate.breeders.base import Breeder
     from optuna_propulate.breeders.base import Evaluation
     from optuna_propulate.breeders.context import BreedingContext
+    from optuna_propulate.breeders.litter import Litter
     from optuna_propulate.evolution.individual import Individual
     from optuna_propulate.operators import Operator
 
@@ -42,6 +44,20 @@ class InheritMissing:
         if len(child.genes) == context.matrix.n_columns or not child.lineage.parents:
             return child
         return self._complete(child, context, rng)
+
+    def litter(self, context: BreedingContext, n: int, rng: np.random.Generator) -> Litter:
+        """Return ``n`` offspring side by side."""
+        litter = litter_of(self._breeder, context, n, rng)
+        lacks = np.isnan(litter.rows)
+        if lacks.any():
+            donors = context.matrix.rows(context.pool)
+            for column in np.flatnonzero(lacks.any(axis=0)).tolist():
+                given = donors[~np.isnan(donors[:, column]), column]
+                wants = lacks[:, column] & (rng.random(n) < self._probability)
+                if len(given):
+                    places = (rng.random(int(wants.sum())) * len(given)).astype(int)
+                    litter.rows[wants, column] = given[places]
+        return litter
 
     def observe(self, evaluation: Evaluation) -> None:
         self._breeder.observe(evaluation)

@@ -34,6 +34,7 @@ class GeneMatrix:
     is NaN in its row. Columns are only ever added.
 
     Attributes:
+        version: Raised whenever rows of before are no longer true.
         names: The name of each column.
         is_category: Whether a column holds categories, shape ``(n_columns,)``.
         ordered: Which columns do not, shape ``(n_ordered,)``.
@@ -42,6 +43,7 @@ class GeneMatrix:
     """
 
     def __init__(self) -> None:
+        self.version = 0
         self.names: list[str] = []
         self.is_category: NDArray[np.bool_] = np.zeros(0, dtype=bool)
         self.ordered: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
@@ -110,6 +112,18 @@ class GeneMatrix:
                 value = individual.genes[name].value
                 column[row] = _place(value, distribution)
 
+    def snap(self, rows: NDArray[np.float64]) -> None:
+        """Move places to the middles of their bins, in columns whose values own equal bins.
+
+        Args:
+            rows: Shape ``(n, n_columns)``; changed in place.
+        """
+        binned = self.n_bins > 0
+        if binned.any():
+            n_bins = self.n_bins[binned]
+            bins = np.clip(np.floor(rows[:, binned] * n_bins), 0.0, n_bins - 1)
+            rows[:, binned] = (bins + 0.5) / n_bins
+
     def genes(self, row: Sequence[float] | NDArray[np.float64]) -> dict[str, Gene]:
         """Return the genes at places of the unit interval; NaN is no gene."""
         units = row.tolist() if isinstance(row, np.ndarray) else row
@@ -136,6 +150,7 @@ class GeneMatrix:
 
     def _look(self) -> None:
         """Note which kinds the columns are."""
+        self.version += 1
         known = set(self.names)
         self.names += sorted(name for name in self._distributions if name not in known)
         self._all = None

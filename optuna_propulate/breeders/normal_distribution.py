@@ -98,11 +98,11 @@ class AdaptiveNormal:
         widest, narrowest = float(self._widths.max()), float(self._widths.min())
         return self.sigma * widest < _LEAST_WIDTH or widest > 1e7 * narrowest
 
-    def draw(self, rng: np.random.Generator) -> Vector:
-        """Draw a point, shape ``(n,)`` (eqs. 38 to 40)."""
-        return self.mean + self.sigma * (
-            self._axes @ (self._widths * rng.normal(size=len(self.mean)))
-        )
+    def draw(self, n_points: int, rng: np.random.Generator) -> Matrix:
+        """Draw points, shape ``(n_points, n)`` (eqs. 38 to 40)."""
+        steps = self._widths * rng.normal(size=(n_points, len(self.mean)))
+        points: Matrix = self.mean + self.sigma * (steps @ self._axes.T)
+        return points
 
     def learn(self, points: Matrix) -> None:
         """Move towards the better points of a generation.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from optuna_propulate.breeders.base import breeder_of
+from optuna_propulate.breeders.litter import Litter
+from optuna_propulate.breeders.litter import litter_of
 
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from optuna_propulate.breeders.base import Breeder
     from optuna_propulate.breeders.base import Evaluation
     from optuna_propulate.breeders.context import BreedingContext
+    from optuna_propulate.breeders.litter import Row
     from optuna_propulate.evolution.individual import Individual
     from optuna_propulate.operators import Operator
 
@@ -69,19 +72,45 @@ class CreditChoice:
         child = self._breeders[choice].propose(context, rng)
         return child.of(child.lineage.chosen(choice), child.island, child.worker)
 
+    def litter(self, context: BreedingContext, n: int, rng: np.random.Generator) -> Litter:
+        """Return ``n`` offspring side by side, each of a way of its own choice."""
+        counts = rng.multinomial(n, self._probabilities()).tolist()
+        parts = [
+            self._chosen(choice, count, context, rng)
+            for choice, count in enumerate(counts)
+            if count
+        ]
+        return parts[0] if len(parts) == 1 else Litter.together(parts)
+
+    def _chosen(
+        self, choice: int, n: int, context: BreedingContext, rng: np.random.Generator
+    ) -> Litter:
+        litter = litter_of(self._breeders[choice], context, n, rng)
+
+        def make(index: int, row: Row) -> Individual:
+            child = litter.make(index, row)
+            return child.of(child.lineage.chosen(choice), child.island, child.worker)
+
+        return Litter(litter.rows, make)
+
     def observe(self, evaluation: Evaluation) -> None:
         self._credits.add(evaluation)
         for breeder in self._breeders:
             breeder.observe(evaluation)
 
     def _choose(self, draw: float) -> int:
-        means = self._credits.means
-        share = (1.0 - sum(self._floors)) / sum(means)
-        for choice, (floor, mean) in enumerate(zip(self._floors, means, strict=True)):
-            draw -= floor + share * mean
+        probabilities = self._probabilities()
+        for choice, probability in enumerate(probabilities):
+            draw -= probability
             if draw < 0.0:
                 return choice
-        return len(means) - 1
+        return len(probabilities) - 1
+
+    def _probabilities(self) -> list[float]:
+        """Return how likely each way is, which sum up to 1."""
+        means = self._credits.means
+        share = (1.0 - sum(self._floors)) / sum(means)
+        return [floor + share * mean for floor, mean in zip(self._floors, means, strict=True)]
 
 
 class Credits:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from optuna_propulate.breeders.litter import Litter
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.operators.base import offspring
@@ -69,12 +70,29 @@ class ParzenSampling:
         near = Mixture(matrix, good)
         far = Mixture(matrix, [*history.bad, *pending])
         candidates, sources = near.sample(self._n_candidates, rng)
+        matrix.snap(candidates)
         best = int(np.argmax(near.log_density(candidates) - far.log_density(candidates)))
         row, parent = candidates[best], good[0]
         if sources[best] < len(good):  # else it comes from the uniform kernel
             parent = good[sources[best]]
             row = np.where(np.isnan(matrix.row(parent)), np.nan, row)
         return offspring(matrix.genes(row), [parent], type(self).__name__)
+
+    def litter(self, context: BreedingContext, n: int, rng: np.random.Generator) -> Litter:
+        """Return ``n`` offspring side by side, drawn near good individuals.
+
+        They are not compared with the bad ones: whoever chooses among them does that.
+        """
+        good = self._history.good or list(context.pool)
+        rows, sources = Mixture(context.matrix, good).sample(n, rng)
+        for row, source in zip(rows, sources, strict=True):
+            if source < len(good):
+                row[np.isnan(context.matrix.row(good[source]))] = np.nan
+
+        def parents(index: int) -> list[Individual]:
+            return [good[sources[index] % len(good)]]
+
+        return Litter.of_parents(context, rows, parents, type(self).__name__)
 
     def observe(self, evaluation: Evaluation) -> None:
         self._history.add(evaluation.individual)
@@ -111,7 +129,7 @@ class Mixture:
     def __init__(self, matrix: GeneMatrix, individuals: Sequence[Individual]) -> None:
         self._centres = matrix.rows(individuals)
         self._is_category, self._ordered = matrix.is_category, matrix.ordered
-        self._n_values, self._n_bins = matrix.n_values, matrix.n_bins
+        self._n_values = matrix.n_values
         n = len(individuals) + 1
         width = 0.2 * n ** (-1.0 / (matrix.n_columns + 4))
         self._width = min(max(width, 1.0 / min(100, n + 1)), 1.0)
@@ -129,11 +147,6 @@ class Mixture:
             self._normal(centres, rng),
         )
         places = np.where(np.isnan(places), uniform, places)
-        binned = self._n_bins > 0
-        if binned.any():
-            n_bins = self._n_bins[binned]
-            bins = np.minimum(np.floor(places[:, binned] * n_bins), n_bins - 1)
-            places[:, binned] = (bins + 0.5) / n_bins
         return places, sources.tolist()
 
     def log_density(self, places: Rows) -> NDArray[np.float64]:

@@ -22,9 +22,12 @@ from optuna_propulate._optuna_compat import contains
 from optuna_propulate.breeders import AvoidDuplicates
 from optuna_propulate.breeders import BreedingContext
 from optuna_propulate.breeders import CovarianceSampling
+from optuna_propulate.breeders import CreditChoice
 from optuna_propulate.breeders import DifferentialMutation
 from optuna_propulate.breeders import InheritMissing
 from optuna_propulate.breeders import ParzenSampling
+from optuna_propulate.breeders import Recombination
+from optuna_propulate.breeders import Screening
 from optuna_propulate.breeders import default_breeder
 from optuna_propulate.breeders.base import breeder_of
 from optuna_propulate.breeders.differential_evolution import SuccessHistory
@@ -55,6 +58,21 @@ WAYS: dict[str, Way] = {
     "differences": DifferentialMutation,
     "densities": lambda: ParzenSampling(n_candidates=5, n_bad=5),
     "covariance": lambda: CovarianceSampling(SelfAdaptiveMutation()),
+    "recombination": Recombination,
+    "screened": lambda: Screening(Recombination(), n_children=3, share=1.0),
+    "screened operators": lambda: Screening(
+        Pipeline(SelectUniform(1), SelfAdaptiveMutation()), share=0.5
+    ),
+    "screened ways": lambda: Screening(
+        InheritMissing(
+            CreditChoice(
+                [ParzenSampling(), CovarianceSampling(ParzenSampling()), DifferentialMutation()],
+                [0.3, 0.3, 0.3],
+            )
+        ),
+        n_children=9,
+        share=0.9,
+    ),
     "all, by credit": lambda: default_breeder(3, n_workers=2),
 }
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)

@@ -62,7 +62,7 @@ def test_a_normal_finds_the_optimum_and_shape_of_an_ellipsoid() -> None:
     weights, normal = np.logspace(0, 4, n), AdaptiveNormal(np.full(n, 0.8), 0.2)
     n_points = generation_size(n)
     for _ in range(400):
-        points = np.array([normal.draw(rng) for _ in range(n_points)])
+        points = normal.draw(n_points, rng)
         normal.learn(points[np.argsort((points - 0.3) ** 2 @ weights)])
         if normal.has_converged:
             break

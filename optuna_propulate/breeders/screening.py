@@ -1,0 +1,255 @@
+"""Screening: of several offspring, the one is evaluated that those near it speak for."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from optuna_propulate.breeders.base import breeder_of
+from optuna_propulate.breeders.litter import litter_of
+from optuna_propulate.operators.base import check_probability
+
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from optuna_propulate.breeders.base import Breeder
+    from optuna_propulate.breeders.base import Evaluation
+    from optuna_propulate.breeders.context import BreedingContext
+    from optuna_propulate.breeders.gene_matrix import GeneMatrix
+    from optuna_propulate.evolution.individual import Individual
+    from optuna_propulate.operators import Operator
+
+    Rows = NDArray[np.float64]
+
+_FADES_AFTER = 1000  # evaluations
+_N_REDRAWN = 3
+_MOST_CONDITION = 1e6
+_HALF = math.sqrt(0.5)  # so that two categories are at a distance of 1
+_APART = math.sqrt(0.75)  # one has a gene that the other lacks, on average as far as categories
+
+
+class Screening:
+    """Breeds several children, and proposes the one whose nearest evaluations were best.
+
+    Some children are not screened, so that the search does not stay where it began; fewer are
+    the longer it lasts, when the ways to breed know better than their neighbours.
+
+    Args:
+        breeder: What breeds them; an operator or a breeder.
+        n_children: How many are compared; at least 2.
+        share: How many of the proposals are screened, in [0, 1], until a thousand evaluations
+            have been heard of; of ``n`` of them, a thousandth part of ``n`` times fewer.
+        n_nearest: How many evaluations speak for a child, the nearer the louder; at least 1.
+        n_remembered: How many evaluations are remembered, the latest of all workers.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Reference:
+        Pre-selection by a surrogate: Jin, Surrogate-assisted evolutionary computation, Swarm and
+        Evolutionary Computation 1, 2011.
+    """
+
+    def __init__(
+        self,
+        breeder: Operator | Breeder,
+        n_children: int = 20,
+        share: float = 0.8,
+        n_nearest: int = 2,
+        n_remembered: int = 400,
+    ) -> None:
+        for name, value, least in (
+            ("n_children", n_children, 2),
+            ("n_nearest", n_nearest, 1),
+            ("n_remembered", n_remembered, n_nearest),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, but got {value}.")
+        self._breeder = breeder_of(breeder)
+        self._n_children = n_children
+        self._share = check_probability("share", share)
+        self._n_heard = 0
+        self._neighbours = Neighbours(n_nearest, n_remembered)
+
+    def propose(self, context: BreedingContext, rng: np.random.Generator) -> Individual:
+        share = self._share * min(1.0, _FADES_AFTER / max(1, self._n_heard))
+        if rng.random() >= share or not (context.pool and context.matrix.n_columns):
+            return self._breeder.propose(context, rng)
+        litter = litter_of(self._breeder, context, self._n_children, rng)
+        expected = self._screened(litter.rows, context.matrix, rng)
+        child = litter.child(int(np.argmin(expected)))
+        return child.of(child.lineage.then(type(self).__name__), child.island, child.worker)
+
+    def observe(self, evaluation: Evaluation) -> None:
+        self._n_heard += 1
+        self._neighbours.add(evaluation.individual)
+        self._breeder.observe(evaluation)
+
+    def _screened(
+        self, rows: Rows, matrix: GeneMatrix, rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """Return the rank that is expected of each child; one evaluated before gets a new gene."""
+        matrix.snap(rows)
+        expected = self._neighbours.expected_ranks(rows, matrix)
+        for _ in range(_N_REDRAWN):
+            known = np.flatnonzero(expected == np.inf)
+            if not len(known):
+                break
+            column = (rng.random(len(known)) * matrix.n_columns).astype(int)
+            has_gene = ~np.isnan(rows[known, column])
+            rows[known[has_gene], column[has_gene]] = rng.random(int(has_gene.sum()))
+            matrix.snap(rows)
+            expected[known] = self._neighbours.expected_ranks(rows[known], matrix)
+        return expected
+
+
+class Neighbours:
+    """The latest evaluations, and how good those near a place were.
+
+    Places are compared in a Euclidean space: an ordered gene is a coordinate; two categories are
+    at a distance of 1, as are a gene and its lack, about. Once there are enough evaluations, the
+    ordered coordinates are scaled and turned so that the best of them are equally spread in all
+    directions: along a narrow valley, near is farther away than across.
+
+    Args:
+        n_nearest: How many are averaged, by the inverse of their distance.
+        n_remembered: How many are remembered.
+    """
+
+    def __init__(self, n_nearest: int, n_remembered: int) -> None:
+        self._n_nearest, self._n_remembered = n_nearest, n_remembered
+        self._individuals: list[Individual] = []
+        self._next = 0  # the place of the oldest, once there are enough
+        self._stale: list[int] = []  # places whose coordinates are those of another
+        self._version = -1
+        self._keys = np.empty((3, n_remembered))  # loss, and what comes before it
+        self._is_plain = True  # whether all are feasible and complete
+        self._points: Rows = np.empty((n_remembered, 0))
+        self._space: Space | None = None  # of now; None if that is to be seen
+
+    def add(self, individual: Individual) -> None:
+        """Remember an evaluation; the oldest is forgotten."""
+        place = self._next
+        if len(self._individuals) < self._n_remembered:
+            self._individuals.append(individual)
+        else:
+            self._individuals[place] = individual
+        self._next = (place + 1) % self._n_remembered
+        self._keys[:, place] = individual.loss, -individual.last_step, individual.violation
+        self._is_plain &= individual.violation == 0.0 and individual.last_step == math.inf
+        self._stale.append(place)
+
+    def expected_ranks(self, rows: Rows, matrix: GeneMatrix) -> NDArray[np.float64]:
+        """Return the rank expected at each place, shape ``(n,)``; infinite where one was.
+
+        Args:
+            rows: Shape ``(n, n_columns)``; NaN is no gene.
+            matrix: What the columns are.
+        """
+        if not self._individuals:
+            return np.zeros(len(rows))
+        space = self._look(matrix)
+        asked = space.coordinates(_points(rows, matrix))
+        lengths = (asked * asked).sum(axis=1)[:, None]
+        squared = lengths + space.lengths - 2.0 * (asked @ space.known.T)
+        k = min(self._n_nearest, len(space.known))
+        near = np.argpartition(squared, k - 1, axis=1)[:, :k]
+        squared = np.maximum(np.take_along_axis(squared, near, axis=1), 0.0)
+        is_known = squared <= 1e-14 * (lengths + space.lengths[near])
+        weights = 1.0 / np.sqrt(squared + 1e-18)
+        expected = (weights * space.ranks[near]).sum(axis=1) / weights.sum(axis=1)
+        return np.where(is_known.any(axis=1), np.inf, expected)
+
+    def _look(self, matrix: GeneMatrix) -> Space:
+        """Return the evaluations as they are now."""
+        n_known = len(self._individuals)
+        if self._version != matrix.version:
+            self._version, self._space = matrix.version, None
+            points = _points(matrix.rows(self._individuals), matrix)
+            self._points = np.empty((self._n_remembered, points.shape[1]))
+            self._points[:n_known] = points
+        elif self._stale:
+            self._space = None
+            places = self._stale[-self._n_remembered :]
+            rows = matrix.rows([self._individuals[place] for place in places])
+            self._points[places] = _points(rows, matrix)
+        self._stale.clear()
+        if self._space is None:
+            keys = self._keys[:, :n_known]
+            order = np.argsort(keys[0], kind="stable") if self._is_plain else np.lexsort(keys)
+            self._space = Space(self._points[:n_known], order, len(matrix.ordered))
+        return self._space
+
+
+class Space:
+    """Evaluations as points around the best one, so that distances there are exact.
+
+    Args:
+        points: Shape ``(n, n_coordinates)``; at least one.
+        order: The indices of the points, the best first.
+        n_ordered: How many of the coordinates, the first, are ordered genes.
+
+    Attributes:
+        known: The coordinates here, shape ``(n, n_coordinates)``.
+        lengths: The squares of their distances from the best, shape ``(n,)``.
+        ranks: How many are better, shape ``(n,)``.
+    """
+
+    def __init__(self, points: Rows, order: NDArray[np.intp], n_ordered: int) -> None:
+        self.ranks = np.empty(len(points))
+        self.ranks[order] = np.arange(len(points))
+        self._origin, self._n_ordered = points[order[0]], n_ordered
+        n_best = max(2 * n_ordered + 2, len(points) // 10)
+        self._turned: Rows | None = None
+        if n_ordered > 1 and len(points) >= n_best:
+            self._turned = _whitening(points[order[:n_best], :n_ordered])
+        self.known = self.coordinates(points)
+        self.lengths = (self.known * self.known).sum(axis=1)
+
+    def coordinates(self, points: Rows) -> Rows:
+        """Return where points are, shape ``(n, n_coordinates)``."""
+        moved = points - self._origin
+        if self._turned is not None:
+            moved[:, : self._n_ordered] = moved[:, : self._n_ordered] @ self._turned
+        return np.asarray(moved)
+
+
+def _whitening(best: Rows) -> Rows | None:
+    """Return the matrix that makes points spread equally, of determinant 1.
+
+    Args:
+        best: Shape ``(n, d)``. The fewer, the more their covariance is shrunk to a sphere.
+    """
+    n, d = best.shape
+    centred = best - best.mean(axis=0)
+    covariance = centred.T @ centred / n
+    mean = float(np.trace(covariance)) / d
+    if not mean > 0.0:
+        return None  # they are all the same
+    shrunk = d / (d + n)
+    covariance = (1.0 - shrunk) * covariance + shrunk * mean * np.eye(d)
+    variances, axes = np.linalg.eigh(covariance)
+    widths = np.sqrt(np.maximum(variances, variances[-1] / _MOST_CONDITION))
+    scaled: Rows = (axes * (math.exp(np.log(widths).mean()) / widths)) @ axes.T
+    return scaled
+
+
+def _points(rows: Rows, matrix: GeneMatrix) -> Rows:
+    """Return the coordinates of places, shape ``(n, n_coordinates)``, ordered genes first."""
+    n_ordered = len(matrix.ordered)
+    n_values = [int(n) for n in matrix.n_values[matrix.is_category].tolist()]
+    points = np.zeros((len(rows), 2 * n_ordered + sum(n_values) + len(n_values)))
+    places = rows[:, matrix.ordered]
+    lacks = np.isnan(places)
+    points[:, :n_ordered] = np.where(lacks, 0.5, places)
+    points[:, n_ordered : 2 * n_ordered] = _APART * lacks
+    start = 2 * n_ordered
+    for n, column in zip(n_values, np.flatnonzero(matrix.is_category).tolist(), strict=True):
+        categories = np.where(np.isnan(rows[:, column]), n, np.floor(rows[:, column] * n))
+        places = start + np.minimum(categories, n).astype(int)
+        points[np.arange(len(rows)), places] = _HALF  # the last is no category
+        start += n + 1
+    return points
