@@ -18,6 +18,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import as_completed
 from pathlib import Path
@@ -25,8 +26,11 @@ from typing import TYPE_CHECKING
 
 import benchmarks.quality.ours as quality_ours
 import benchmarks.quality.runs as quality_runs
+from benchmarks.quality.bbob import DIMENSIONS
 from benchmarks.quality.contenders import OPTUNA
 from benchmarks.quality.contenders import search_optuna
+from benchmarks.quality.peers import PEERS
+from benchmarks.quality.peers import search_peer
 from benchmarks.quality.report import Report
 from benchmarks.quality.tasks import task_by_name
 from benchmarks.quality.tasks import tasks
@@ -42,17 +46,22 @@ VARIANTS = {**OURS, **quality_ours.ABLATION}
 PROPULATE = "Propulate"
 SLOW = ("GP", "TPE univariate")
 """Samplers that take part only if named, for the time that they take."""
+KINDS = ("function", "mixed", "table", "bbob")
 
 
 def run(key: Key) -> list[Record]:
     """Run one sampler once."""
-    name, sampler, n_workers, seed = key
-    task = task_by_name(name)
+    name, sampler, n_workers, seed, n_trials = key
+    task = task_by_name(name).of(n_trials)
+    began = time.process_time()
     if sampler in VARIANTS:
         losses = quality_ours.search(task, n_workers, seed, VARIANTS[sampler])
+    elif sampler in PEERS:
+        losses = search_peer(task, sampler, n_workers, seed)
     else:
         losses = search_optuna(task, sampler, n_workers, seed)
-    return [quality_runs.Record(name, sampler, n_workers, seed, quality_runs.curve(losses))]
+    cpu = (time.process_time() - began) / n_trials
+    return [quality_runs.Record(*key, quality_runs.curve(losses), cpu)]
 
 
 def run_propulate(keys: list[Key]) -> list[Record]:
@@ -87,11 +96,17 @@ def run_all(keys: list[Key], runs: Path, n_processes: int | None) -> None:
 def main() -> None:
     flags = _flags()
     samplers = flags.samplers or _samplers(ablation=flags.ablation)
+    shown = [
+        task
+        for task in tasks()
+        if task.kind in flags.kinds
+        and (task.kind != "bbob" or int(task.name.split()[1][:-1]) in flags.dimensions)
+    ]
     keys = [
-        (task.name, sampler, n_workers, seed)
+        (task.name, sampler, n_workers, seed, min(task.n_trials, flags.trials or task.n_trials))
         for seed in range(flags.seeds)
         for n_workers in flags.workers
-        for task in tasks()
+        for task in shown
         for sampler in samplers
         if sampler != ISLANDS or n_workers >= 16
     ]
@@ -113,7 +128,7 @@ def _samplers(*, ablation: bool) -> list[str]:
     if ablation:
         return ["PropulateSampler", *quality_ours.ABLATION]
     others = [name for name in OPTUNA if name not in SLOW]
-    return [*OURS, *others, *([PROPULATE] if "PROPULATE_PYTHON" in os.environ else [])]
+    return [*OURS, *others, *PEERS, *([PROPULATE] if "PROPULATE_PYTHON" in os.environ else [])]
 
 
 def _flags() -> argparse.Namespace:
@@ -122,7 +137,12 @@ def _flags() -> argparse.Namespace:
     )
     parser.add_argument("--workers", type=int, nargs="+", default=[8], help="(%(default)s)")
     parser.add_argument("--seeds", type=int, default=10, help="how many (%(default)s)")
-    parser.add_argument("--samplers", nargs="+", choices=[*VARIANTS, *OPTUNA, PROPULATE])
+    parser.add_argument("--samplers", nargs="+", choices=[*VARIANTS, *OPTUNA, *PEERS, PROPULATE])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument(
+        "--dimensions", type=int, nargs="+", choices=DIMENSIONS, default=[5], help="of BBOB (5)"
+    )
+    parser.add_argument("--trials", type=int, help="at most so many of each task")
     parser.add_argument("--ablation", action="store_true", help="ours with something changed")
     parser.add_argument("--processes", type=int, help="(one for each core)")
     parser.add_argument("--runs", type=Path, default=Path("build/quality.jsonl"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 from typing import Any
@@ -72,10 +73,13 @@ def _value(value: Any, distribution: BaseDistribution) -> Any:
 
 def main() -> None:
     records = []
-    for name, sampler, n_workers, seed in json.load(sys.stdin):
-        losses = search(task_by_name(name), n_workers, seed)
+    for name, sampler, n_workers, seed, n_trials in json.load(sys.stdin):
+        began = time.process_time()
+        losses = search(task_by_name(name).of(n_trials), n_workers, seed)
+        cpu = (time.process_time() - began) / n_trials
         curve = quality_runs.curve(losses)
-        records.append(asdict(quality_runs.Record(name, sampler, n_workers, seed, curve)))
+        record = quality_runs.Record(name, sampler, n_workers, seed, n_trials, curve, cpu)
+        records.append(asdict(record))
     json.dump(records, sys.stdout)
 
 

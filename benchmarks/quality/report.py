@@ -30,6 +30,7 @@ SHARE_BEATEN = 0.9
 MARGIN_OF_TPE = 0.02
 BELOW = {"sphere": 1e-12, "rosenbrock": 1e-8}
 AT_WORKERS = 8
+GROUPS = {"BBOB": ("bbob",), "tables": ("table",), "functions and mixed": ("function", "mixed")}
 _COLORS = ("#0072b2", "#56b4e9", "#999999", "#d55e00", "#e69f00", "#009e73", "#cc79a7", "#000000")
 
 
@@ -44,7 +45,8 @@ class Report:
         self.samplers = list(dict.fromkeys(record.sampler for record in records))
         self.workers = sorted({record.n_workers for record in records})
         self.seeds = sorted({record.seed for record in records})
-        self._runs = {record.key: record for record in records}
+        self._runs = {record.key[:4]: record for record in records}
+        self._n_trials = {record.task: record.n_trials for record in records}
         names = {record.task for record in records}
         self.tasks = [task.name for task in tasks() if task.name in names]
         self._blocks = [(task, n) for n in self.workers for task in self.tasks]
@@ -133,7 +135,11 @@ class Report:
     def text(self) -> str:
         """Return all tables in Markdown."""
         return "\n\n".join(
-            [self._ranks_text(), *(self._medians_text(n_workers) for n_workers in self.workers)]
+            [
+                self._ranks_text(),
+                self._budgets_text(),
+                *(self._medians_text(n_workers) for n_workers in self.workers),
+            ]
         )
 
     def _ranks_text(self) -> str:
@@ -162,6 +168,54 @@ class Report:
         lines += [f"Falls short: {shortfall}." for shortfall in self.shortfalls]
         return "\n".join(lines)
 
+    def _budgets_text(self) -> str:
+        """Return the mean ranks after each budget, by group of tasks."""
+        tables = []
+        for title, kinds in GROUPS.items():
+            names = [task for task in self.tasks if task_by_name(task).kind in kinds]
+            budgets = [
+                n for n in quality_runs.BUDGETS if any(self._n_trials[name] >= n for name in names)
+            ]
+            if not budgets or len(self.everywhere) < 2:
+                continue
+            header = "".join(f" {n} trials |" for n in budgets)
+            lines = [f"| {title}: mean rank at |{header} CPU a trial |"]
+            lines.append("|---|" + "---|" * (len(budgets) + 1))
+            columns = [
+                self._compared([t for t in names if self._n_trials[t] >= n], n) for n in budgets
+            ]
+            for place, sampler in enumerate(self.everywhere):
+                cells = "".join(f" {ranks[place]:.2f}{won[place]} |" for ranks, won in columns)
+                lines.append(f"| {sampler} |{cells} {1e3 * self._cpu(names, sampler):.1f} ms |")
+            tables.append("\n".join(lines))
+        note = "In brackets: in how many cases PropulateSampler was better : worse."
+        return "\n\n".join([*tables, note] if tables else [])
+
+    def _compared(self, names: Sequence[str], budget: int) -> tuple[list[float], list[str]]:
+        """Return each sampler's mean rank after a budget, and how often ours was better."""
+        cases = np.array(
+            [
+                [self._runs[task, sampler, n, seed].at(budget) for sampler in self.everywhere]
+                for task in names
+                for n in self.workers
+                for seed in self.seeds
+            ]
+        )
+        ranks = rankdata(cases, axis=1).mean(axis=0).tolist()
+        if OURS not in self.everywhere:
+            return ranks, [""] * len(ranks)
+        ours = cases[:, [self.everywhere.index(OURS)]]
+        better, worse = (ours < cases).sum(axis=0), (ours > cases).sum(axis=0)
+        shown = [f" ({b} : {w})" for b, w in zip(better.tolist(), worse.tolist(), strict=True)]
+        shown[self.everywhere.index(OURS)] = ""
+        return ranks, shown
+
+    def _cpu(self, names: Sequence[str], sampler: str) -> float:
+        runs = [
+            self._runs[t, sampler, n, s] for t in names for n in self.workers for s in self.seeds
+        ]
+        return float(np.mean([run.cpu for run in runs]))
+
     def _p_value(self) -> float:
         if len(self.everywhere) < 3:
             return 1.0
@@ -180,7 +234,7 @@ class Report:
                 f" **{median:.2g}** |" if median == min(medians) else f" {median:.2g} |"
                 for median in medians
             )
-            lines.append(f"| {task} | {task_by_name(task).n_trials} |{cells}")
+            lines.append(f"| {task} | {self._n_trials[task]} |{cells}")
         return "\n".join(lines)
 
     def save(self, folder: Path, name: str) -> None:
@@ -245,7 +299,7 @@ class Report:
         plt.close(figure)
 
     def _draw_task(self, axes: Any, task: str, n_workers: int) -> None:
-        at = quality_runs.checkpoints(task_by_name(task).n_trials)
+        at = quality_runs.checkpoints(self._n_trials[task])
         for sampler, color in zip(self.samplers, _COLORS * 2, strict=False):
             keys = [(task, sampler, n_workers, seed) for seed in self.seeds]
             curves = [self._runs[key].curve for key in keys if key in self._runs]

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-Key = tuple[str, str, int, int]
+Key = tuple[str, str, int, int, int]
+"""Task, sampler, how many workers, seed, how many trials."""
+
+BUDGETS = (25, 50, 100, 200, 500, 1000)
+"""After how many trials samplers are compared."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +31,27 @@ class Record:
         sampler: The sampler's name.
         n_workers: How many trials were under way at a time.
         seed: The seed of task, durations and sampler.
+        n_trials: How many trials it had.
         curve: The true loss of the best trial so far, after each of ``checkpoints``.
+        cpu: What a trial took, in seconds of the processor; 0 if that is not known.
     """
 
     task: str
     sampler: str
     n_workers: int
     seed: int
+    n_trials: int
     curve: list[float]
+    cpu: float = 0.0
 
     @property
     def key(self) -> Key:
         """What tells runs apart."""
-        return (self.task, self.sampler, self.n_workers, self.seed)
+        return (self.task, self.sampler, self.n_workers, self.seed, self.n_trials)
+
+    def at(self, n_trials: int) -> float:
+        """The true loss of the best of the first trials, as many as a budget has."""
+        return self.curve[checkpoints(self.n_trials).index(n_trials)]
 
     @property
     def final(self) -> float:
@@ -49,7 +61,8 @@ class Record:
 
 def checkpoints(n_trials: int) -> list[int]:
     """Return the numbers of finished trials after which a run is looked at."""
-    return sorted({round(n) for n in np.geomspace(5, n_trials, 30)})
+    looks = {round(n) for n in np.geomspace(5, n_trials, 30)}
+    return sorted(looks | {n for n in BUDGETS if n < n_trials})
 
 
 def curve(losses: Sequence[tuple[float, float]]) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -11,6 +12,9 @@ from optuna.distributions import BaseDistribution
 from optuna.distributions import FloatDistribution
 
 import benchmarks.quality.mixed as quality_mixed
+from benchmarks.quality.bbob import DIMENSIONS
+from benchmarks.quality.bbob import NUMBERS
+from benchmarks.quality.bbob import bbob
 from benchmarks.quality.functions import FUNCTIONS
 from benchmarks.quality.functions import quartic_noise
 from benchmarks.quality.tables import DATASETS
@@ -33,7 +37,7 @@ class Task:
 
     Args:
         name: Its name.
-        kind: ``"function"``, ``"mixed"`` or ``"table"``.
+        kind: ``"function"``, ``"mixed"``, ``"table"`` or ``"bbob"``.
         n_trials: How many trials a run has.
         objective: Called with a seed; returns what maps a ``suggest`` to two losses: the one that
             samplers see, and the one that counts, which differs only where there is noise.
@@ -45,6 +49,10 @@ class Task:
     n_trials: int
     objective: Callable[[int], Callable[[Suggest], Evaluation]]
     time: Callable[[dict[str, Any]], float] | None = None
+
+    def of(self, n_trials: int) -> Task:
+        """Return the task with another number of trials."""
+        return replace(self, n_trials=n_trials)
 
 
 def _of_function(function: Function, *, shifted: bool = True) -> Callable[[int], Any]:
@@ -97,6 +105,14 @@ def _mixed() -> list[Task]:
     ]
 
 
+def _bbob() -> list[Task]:
+    return [
+        Task(f"f{number:02} {d}D", "bbob", 1000, _of_loss(bbob(number, d)))
+        for d in DIMENSIONS
+        for number in NUMBERS
+    ]
+
+
 def task_by_name(name: str) -> Task:
     """Return the task of this name."""
     return next(task for task in tasks() if task.name == name)
@@ -127,4 +143,5 @@ def tasks() -> list[Task]:
         *(Task(one.name, "function", 1000, _of_function(one)) for one in FUNCTIONS),
         *_mixed(),
         *(Task(name, "table", 150, _of_table(name)) for name in DATASETS),
+        *_bbob(),
     ]
