@@ -14,6 +14,7 @@ import benchmarks.quality.report as quality_report
 import benchmarks.quality.runs as quality_runs
 from benchmarks.quality.contenders import search_optuna
 from benchmarks.quality.functions import FUNCTIONS
+from benchmarks.quality.peers import search_peer
 from benchmarks.quality.runs import Record
 from benchmarks.quality.tasks import Task
 from benchmarks.quality.tasks import task_by_name
@@ -80,6 +81,33 @@ def test_everybody_evaluates_the_same_number_of_trials(n_workers: int) -> None:
     assert len(ours) == len(search_optuna(short, "NSGA-II", n_workers, 1)) == 40
     assert ours == quality_ours.search(short, n_workers, 1)
     assert ours != quality_ours.search(short, n_workers, 2)
+
+
+@pytest.mark.parametrize("name", ["f02 3D", "f19 20D"])
+def test_functions_of_bbob_are_above_their_optimum_which_the_seed_moves(name: str) -> None:
+    task = task_by_name(name)
+
+    def at_random(seed: int) -> list[float]:
+        rng, evaluate = np.random.default_rng(7), task.objective(seed)
+        return [evaluate(lambda _, space: from_unit(rng.random(), space))[1] for _ in range(50)]
+
+    assert min(at_random(1)) > 0.0
+    assert at_random(1) == at_random(1)
+    assert at_random(1) != at_random(2)
+
+
+@pytest.mark.parametrize("name", ["sphere", "branches", "integers", "categories"])
+def test_catcma_finds_better_than_random(name: str) -> None:
+    task = task_by_name(name).of(150)
+    peer = [min(search_peer(task, "CatCMAwM", 4, seed))[1] for seed in range(4)]
+    chance = [min(search_optuna(task, "Random", 4, seed))[1] for seed in range(4)]
+    assert np.mean(peer) < np.mean(chance)
+
+
+def test_a_run_is_looked_at_after_each_budget() -> None:
+    losses = [(float(-n), float(-n)) for n in range(1, 301)]
+    run = Record("branches", "Random", 1, 0, 300, quality_runs.curve(losses))
+    assert [run.at(budget) for budget in (25, 50, 100, 200, 300)] == [-25, -50, -100, -200, -300]
 
 
 def test_noise_is_seen_and_does_not_count() -> None:
