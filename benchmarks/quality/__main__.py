@@ -2,7 +2,7 @@
 
 Trials are asked and told by workers on a virtual clock; evaluation times are log-normal, and on
 one task depend on the parameters. Every run of a task has a seed, the same for all samplers: it
-moves the optimum. By default a gate of 8 workers and 10 seeds, which ends with status 1 where
+moves the optimum. By default a gate of 8 workers and 5 seeds, which ends with status 1 where
 PropulateSampler falls short of what it is to reach; the figures in ``results/`` are of::
 
     python -m benchmarks.quality --workers 1 8 64 --seeds 20 --results benchmarks/results
@@ -136,7 +136,7 @@ def _flags() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workers", type=int, nargs="+", default=[8], help="(%(default)s)")
-    parser.add_argument("--seeds", type=int, default=10, help="how many (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=5, help="how many (%(default)s)")
     parser.add_argument("--samplers", nargs="+", choices=[*VARIANTS, *OPTUNA, *PEERS, PROPULATE])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.quality.contenders import durations
 from optuna_propulate.breeders import DifferentialMutation
 from optuna_propulate.breeders import ParzenSampling
+from optuna_propulate.breeders import Screening
 from optuna_propulate.breeders import WarmUp
 from optuna_propulate.breeders.defaults import choose_among
 from optuna_propulate.breeders.defaults import ways_to_breed
@@ -25,6 +27,7 @@ from optuna_propulate.operators import crossover_and_mutation
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Mapping
 
     from benchmarks.quality.mixed import Suggest
@@ -42,7 +45,7 @@ class Variant:
         n_islands: How many islands there are.
         without: Which of the default's ways to breed is left out.
         beside: Which of ``FURTHER_WAYS`` is added to them.
-        screened: Whether the best of several children is evaluated, as a rule.
+        screening: Returns what proposes some of the children of a breeder.
         of_paper: Whether the operators are those of Propulate's paper.
         population_size: The size of the breeding pools; ``None`` for the default.
     """
@@ -50,7 +53,7 @@ class Variant:
     n_islands: int = 1
     without: str | None = None
     beside: str | None = None
-    screened: bool = True
+    screening: Callable[[Breeder], Breeder] = Screening
     of_paper: bool = False
     population_size: int | None = None
 
@@ -61,7 +64,7 @@ class Variant:
         ways = [way for name, way in ways_to_breed(n_workers).items() if name != self.without]
         if self.beside is not None:
             ways.append((FURTHER_WAYS[self.beside], 0.03))
-        return choose_among(ways, population_size, screened=self.screened)
+        return choose_among(ways, population_size, screening=self.screening)
 
 
 FURTHER_WAYS: dict[str, Operator | Breeder] = {
@@ -73,7 +76,11 @@ DEFAULT = Variant()
 ABLATION = {
     **{f"without {name}": Variant(without=name) for name in ways_to_breed()},
     **{f"with {name}": Variant(beside=name) for name in FURTHER_WAYS},
-    "without screening": Variant(screened=False),
+    "without screening": Variant(screening=lambda breeder: breeder),
+    "all screened": Variant(screening=partial(Screening, share=1.0)),
+    "half screened": Variant(screening=partial(Screening, share=0.5)),
+    "of 10 children": Variant(screening=partial(Screening, n_children=10)),
+    "of 40 children": Variant(screening=partial(Screening, n_children=40)),
     "pool of 10": Variant(population_size=10),
     "pool of 40": Variant(population_size=40),
     "operators of the paper": Variant(of_paper=True),

@@ -14,6 +14,7 @@ from optuna_propulate.breeders.startup import WarmUp
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Iterable
 
     from optuna_propulate.breeders.base import Breeder
@@ -60,14 +61,14 @@ def choose_among(
     ways: Iterable[tuple[Operator | Breeder, float]],
     population_size: int,
     *,
-    screened: bool = True,
+    screening: Callable[[Breeder], Breeder] = Screening,
 ) -> Breeder:
     """Return random individuals first, then what the ways to breed give, chosen by credit.
 
     Args:
         ways: Operators and breeders, with their least probabilities.
         population_size: The size of the breeding pool, at least 2.
-        screened: Whether the best of several children is evaluated, as a rule.
+        screening: Returns what proposes some of the children of a breeder.
 
     Raises:
         ValueError: If ``population_size`` is below 2, or the probabilities are out of range.
@@ -75,7 +76,5 @@ def choose_among(
     if population_size < 2:
         raise ValueError(f"population_size must be at least 2, but got {population_size}.")
     operators, floors = zip(*ways, strict=True)
-    breeder: Breeder = InheritMissing(CreditChoice(operators, floors))
-    if screened:
-        breeder = Screening(breeder)
-    return WarmUp(min(N_RANDOM, population_size), AvoidDuplicates(breeder))
+    screened = screening(InheritMissing(CreditChoice(operators, floors)))
+    return WarmUp(min(N_RANDOM, population_size), AvoidDuplicates(screened))

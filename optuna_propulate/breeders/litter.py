@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from typing import Protocol
 from typing import cast
 
 import numpy as np
@@ -98,19 +97,15 @@ class Litter:
         return cls(np.vstack([litter.rows for litter in litters]), make)
 
 
-class LitterBreeder(Protocol):
-    """A breeder that makes many offspring at little more than the cost of one."""
-
-    def litter(self, context: BreedingContext, n: int, rng: np.random.Generator) -> Litter:
-        """Return ``n`` offspring side by side, to be compared by somebody else."""
-        ...
-
-
 def litter_of(
     breeder: Breeder, context: BreedingContext, n: int, rng: np.random.Generator
 ) -> Litter:
-    """Return ``n`` offspring of any breeder."""
-    litter = getattr(breeder, "litter", None)  # a twentieth of what asking a protocol costs
+    """Return ``n`` offspring of any breeder side by side, to be compared by somebody else.
+
+    One that makes many at little more than the cost of one has a method ``litter(context, n,
+    rng)``; others are asked ``n`` times.
+    """
+    litter = getattr(breeder, "litter", None)
     if litter is not None:
         return cast("Litter", litter(context, n, rng))
     children = [breeder.propose(context, rng) for _ in range(n)]

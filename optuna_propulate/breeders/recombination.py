@@ -19,7 +19,7 @@ class Recombination:
     """Crosses two members of the pool gene by gene, and draws a gene anew.
 
     Each parent is the better of two that are drawn from the pool; half of the children, and
-    those that are copies of a parent, get the new gene. What the operators
+    those that are copies of a member, get the new gene. What the operators
     ``SelectTournament``, ``UniformCrossover`` and ``PointMutation`` do, many children at a time.
 
     Reference:
@@ -43,7 +43,7 @@ class Recombination:
             column = (rng.random(n) * children.shape[1]).astype(int)
             draws = rng.random((n, 2))
             n_genes = children.shape[1] - np.isnan(children).sum(axis=1)
-            is_copy = (rows[places] == children[:, None]).sum(axis=2).max(axis=1) == n_genes
+            is_copy = (rows == children[:, None]).sum(axis=2).max(axis=1) == n_genes
             anew = is_copy | (draws[:, 0] < 0.5)
             anew &= ~np.isnan(children[np.arange(n), column])
             children[anew, column[anew]] = draws[anew, 1]

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _FADES_AFTER = 1000  # evaluations
 _N_REDRAWN = 3
-_MOST_CONDITION = 1e6
 _HALF = math.sqrt(0.5)  # so that two categories are at a distance of 1
 _APART = math.sqrt(0.75)  # one has a gene that the other lacks, on average as far as categories
 
@@ -34,14 +33,14 @@ _APART = math.sqrt(0.75)  # one has a gene that the other lacks, on average as f
 class Screening:
     """Breeds several children, and proposes the one whose nearest evaluations were best.
 
-    Some children are not screened, so that the search does not stay where it began; fewer are
-    the longer it lasts, when the ways to breed know better than their neighbours.
+    Some proposals are not screened, so that the search does not stay where it began, and fewer
+    are the longer it lasts: the ways to breed know the last digits better than their neighbours.
 
     Args:
         breeder: What breeds them; an operator or a breeder.
         n_children: How many are compared; at least 2.
         share: How many of the proposals are screened, in [0, 1], until a thousand evaluations
-            have been heard of; of ``n`` of them, a thousandth part of ``n`` times fewer.
+            have been heard of; later in inverse proportion to their number.
         n_nearest: How many evaluations speak for a child, the nearer the louder; at least 1.
         n_remembered: How many evaluations are remembered, the latest of all workers.
 
@@ -123,7 +122,7 @@ class Neighbours:
         self._n_nearest, self._n_remembered = n_nearest, n_remembered
         self._individuals: list[Individual] = []
         self._next = 0  # the place of the oldest, once there are enough
-        self._stale: list[int] = []  # places whose coordinates are those of another
+        self._stale: set[int] = set()  # places whose coordinates are those of another
         self._version = -1
         self._keys = np.empty((3, n_remembered))  # loss, and what comes before it
         self._is_plain = True  # whether all are feasible and complete
@@ -140,7 +139,7 @@ class Neighbours:
         self._next = (place + 1) % self._n_remembered
         self._keys[:, place] = individual.loss, -individual.last_step, individual.violation
         self._is_plain &= individual.violation == 0.0 and individual.last_step == math.inf
-        self._stale.append(place)
+        self._stale.add(place)
 
     def expected_ranks(self, rows: Rows, matrix: GeneMatrix) -> NDArray[np.float64]:
         """Return the rank expected at each place, shape ``(n,)``; infinite where one was.
@@ -173,7 +172,7 @@ class Neighbours:
             self._points[:n_known] = points
         elif self._stale:
             self._space = None
-            places = self._stale[-self._n_remembered :]
+            places = sorted(self._stale)
             rows = matrix.rows([self._individuals[place] for place in places])
             self._points[places] = _points(rows, matrix)
         self._stale.clear()
@@ -230,10 +229,10 @@ def _whitening(best: Rows) -> Rows | None:
     if not mean > 0.0:
         return None  # they are all the same
     shrunk = d / (d + n)
-    covariance = (1.0 - shrunk) * covariance + shrunk * mean * np.eye(d)
-    variances, axes = np.linalg.eigh(covariance)
-    widths = np.sqrt(np.maximum(variances, variances[-1] / _MOST_CONDITION))
-    scaled: Rows = (axes * (math.exp(np.log(widths).mean()) / widths)) @ axes.T
+    covariance *= 1.0 - shrunk
+    covariance[np.diag_indices(d)] += shrunk * mean
+    root = np.linalg.cholesky(covariance)
+    scaled: Rows = np.linalg.inv(root).T * math.exp(np.log(np.diagonal(root)).mean())
     return scaled
 
 

@@ -198,6 +198,12 @@ def test_memory_is_bounded_and_screening_fades() -> None:
     assert size_later < 1.1 * size
 
 
+def test_who_only_listens_remembers_no_more() -> None:
+    rng = np.random.default_rng(1)
+    sizes = [len(pickle.dumps(told(some(n, rng, MIXED))[0])) for n in (400, 4_000)]
+    assert sizes[1] < 1.1 * sizes[0]
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
