@@ -294,7 +294,7 @@ class Report:
             f"Best loss so far against trials, {n_workers} workers: median and quartiles of "
             f"{len(self.seeds)} seeds"
         )
-        figure.tight_layout()
+        figure.tight_layout(rect=(0.0, 0.0, 1.0, 0.985))
         figure.savefig(path)
         plt.close(figure)
 
