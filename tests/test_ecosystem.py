@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def search(folder: Path, n_trials: int = 60) -> optuna_propulate.study.IslandStudy:
-    study = optuna_propulate.create_study(f"sqlite:///{folder}/study.db", study_name="s")
+    sampler = optuna_propulate.PropulateSampler(seed=1)
+    study = optuna_propulate.create_study(
+        f"sqlite:///{folder}/study.db", study_name="s", sampler=sampler
+    )
     study.optimize(objective, n_trials=n_trials)
     return study
 
@@ -96,7 +99,8 @@ def test_callbacks_are_called_and_may_stop_the_study(tmp_path: Path) -> None:
 
 def test_importances_find_the_parameter_that_matters(tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="Importances need scikit-learn.")
-    importances = optuna.importance.get_param_importances(search(tmp_path))
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=1)
+    importances = optuna.importance.get_param_importances(search(tmp_path), evaluator=evaluator)
     assert importances["x"] > importances["y"]
 
 
