@@ -40,7 +40,7 @@ class Screening:
         breeder: What breeds them; an operator or a breeder.
         n_children: How many are compared; at least 2.
         share: How many of the proposals are screened, in [0, 1], until a thousand evaluations
-            have been heard of; later in inverse proportion to their number.
+            have been heard of; later in inverse proportion to the square of their number.
         n_nearest: How many evaluations speak for a child, the nearer the louder; at least 1.
         n_remembered: How many evaluations are remembered, the latest of all workers.
 
@@ -74,7 +74,7 @@ class Screening:
         self._neighbours = Neighbours(n_nearest, n_remembered)
 
     def propose(self, context: BreedingContext, rng: np.random.Generator) -> Individual:
-        share = self._share * min(1.0, _FADES_AFTER / max(1, self._n_heard))
+        share = self._share * min(1.0, _FADES_AFTER / max(1, self._n_heard)) ** 2
         if rng.random() >= share or not (context.pool and context.matrix.n_columns):
             return self._breeder.propose(context, rng)
         litter = litter_of(self._breeder, context, self._n_children, rng)

@@ -194,7 +194,7 @@ def test_memory_is_bounded_and_screening_fades() -> None:
     share, size = look(900, 0)
     later, size_later = look(9_100, 900)
     assert share == pytest.approx(0.8, abs=0.1)
-    assert later == pytest.approx(0.08, abs=0.05)
+    assert later == pytest.approx(0.008, abs=0.02)
     assert size_later < 1.1 * size
 
 
