@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import cast
 
@@ -81,7 +82,7 @@ class Litter:
             if stays.sum() == len(child.genes):
                 return child
             new = context.matrix.genes(np.where(stays, np.nan, row))
-            return child.with_genes({**child.genes, **new})
+            return replace(child, genes={**child.genes, **new})
 
         return cls(rows, make)
 

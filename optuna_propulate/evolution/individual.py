@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from dataclasses import field
-from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from typing import TypeAlias
@@ -113,10 +112,6 @@ class Individual:
             self.last_step,
             lineage,
         )
-
-    def with_genes(self, genes: Mapping[str, Gene]) -> Individual:
-        """Return the individual with other genes."""
-        return replace(self, genes=genes)
 
     @property
     def id(self) -> IndividualId:

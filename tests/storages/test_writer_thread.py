@@ -16,6 +16,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from optuna_propulate.storages.batched import BatchedRDBStorage
+from optuna_propulate.storages.writer import serve
 from optuna_propulate.storages.writer.service import Writer
 
 
@@ -94,7 +95,10 @@ def test_what_a_forked_child_reports_is_there(tmp_path: Path) -> None:
     assert [trial.intermediate_values for trial in trials] == 3 * [{7: 0.5}]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+DIES = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+@DIES
 def test_one_that_has_ended_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,10 +111,26 @@ def test_one_that_has_ended_is_started_again(
         patch.setattr(Writer, "_poll", lambda self: sys.exit("it ends"))
         (writer,) = (t for t in threading.enumerate() if t.name == "optuna_propulate writer")
         writer.join(20)
+        assert not writer.is_alive()
     study.optimize(square, n_trials=5)
     storage.close()
     trials = committed(f"sqlite:///{tmp_path}/study.db")
     assert [trial.number for trial in trials] == list(range(10))
+
+
+@DIES
+def test_whatever_keeps_it_from_starting_is_raised_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(folder: Path) -> int:
+        raise OSError("no room")
+
+    monkeypatch.setattr(serve, "hold", fails)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(optuna.exceptions.StorageInternalError, match="ended at once"):
+            BatchedRDBStorage(f"sqlite:///{tmp_path}/study.db", in_thread=True)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_ranks_do_not_share_a_thread(mpiexec: Callable) -> None:

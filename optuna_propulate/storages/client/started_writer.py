@@ -99,7 +99,8 @@ class StartedWriter(ABC):
     def _start(self) -> list[Any]:
         said = self._launch(self._settings)
         if "error" in said:
-            self.wait(None)
+            self._let_go()
+            self.wait(None)  # it ends by itself, having said so
             kind, text = said["error"]
             raise error_of(kind, text)
         if said["note"]:

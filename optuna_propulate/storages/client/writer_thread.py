@@ -18,16 +18,21 @@ _LAST_WORDS = 10.0  # in seconds, that the end of this process waits for the wri
 class WriterThread(StartedWriter):
     """A thread that ends with this process, which waits for what it was told."""
 
+    _hold = -1  # the end of the lifeline that this process holds
+
     def _launch(self, settings: dict[str, Any]) -> dict[str, Any]:
+        self._let_go()  # of that of one that has ended
         said: SimpleQueue[dict[str, Any]] = SimpleQueue()
-        lifeline, self._hold = os.pipe()
         copied = json.loads(json.dumps(settings))  # what a process could not be told is an error
-        self._thread = threading.Thread(
-            target=serve,
-            args=(copied, lifeline, said.put),
-            name="optuna_propulate writer",
-            daemon=True,
-        )
+        lifeline, self._hold = os.pipe()
+
+        def run() -> None:
+            try:
+                serve(copied, lifeline, said.put)
+            finally:  # whatever ended it, nobody waits for its first word
+                said.put({"error": ["StorageInternalError", "What writes has ended at once."]})
+
+        self._thread = threading.Thread(target=run, name="optuna_propulate writer", daemon=True)
         self._thread.start()
         return said.get()
 
@@ -36,7 +41,9 @@ class WriterThread(StartedWriter):
         return self._thread.is_alive()
 
     def _let_go(self) -> None:
-        os.close(self._hold)
+        hold, self._hold = self._hold, -1
+        if hold >= 0:
+            os.close(hold)
 
     def release(self) -> None:
         super().release()
