@@ -44,7 +44,7 @@ ISLANDS = "PropulateSampler, 4 islands"
 OURS = {"PropulateSampler": quality_ours.DEFAULT, ISLANDS: quality_ours.Variant(n_islands=4)}
 VARIANTS = {**OURS, **quality_ours.ABLATION}
 PROPULATE = "Propulate"
-SLOW = ("GP", "TPE univariate")
+SLOW = ("GP", "AutoSampler", "SMAC3", "TPE univariate")
 """Samplers that take part only if named, for the time that they take."""
 KINDS = ("function", "mixed", "table", "bbob")
 
@@ -128,7 +128,8 @@ def _samplers(*, ablation: bool) -> list[str]:
     if ablation:
         return ["PropulateSampler", *quality_ours.ABLATION]
     others = [name for name in OPTUNA if name not in SLOW]
-    return [*OURS, *others, *PEERS, *([PROPULATE] if "PROPULATE_PYTHON" in os.environ else [])]
+    others += [name for name in PEERS if name not in SLOW]
+    return [*OURS, *others, *([PROPULATE] if "PROPULATE_PYTHON" in os.environ else [])]
 
 
 def _flags() -> argparse.Namespace:

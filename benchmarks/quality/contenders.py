@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 import warnings
 from typing import TYPE_CHECKING
 from typing import Any
@@ -75,6 +76,21 @@ def _noted(suggest: Suggest, values: dict[str, Any]) -> Suggest:
     return note
 
 
+def _auto_sampler(seed: int) -> optuna.samplers.BaseSampler:
+    """Return OptunaHub's AutoSampler, offline where ``OPTUNAHUB_REGISTRY`` is a checkout of it."""
+    import optunahub
+
+    registry = os.environ.get("OPTUNAHUB_REGISTRY")
+    if registry is None:
+        module = optunahub.load_module("samplers/auto_sampler")
+    else:
+        module = optunahub.load_local_module(
+            "samplers/auto_sampler", registry_root=f"{registry}/package"
+        )
+    sampler: optuna.samplers.BaseSampler = module.AutoSampler(seed=seed)
+    return sampler
+
+
 OPTUNA: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "Random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "TPE": lambda seed: optuna.samplers.TPESampler(seed=seed, warn_independent_sampling=False),
@@ -84,6 +100,7 @@ OPTUNA: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
         seed=seed, warn_independent_sampling=False
     ),
     "GP": lambda seed: optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False),
+    "AutoSampler": _auto_sampler,
 }
 
 

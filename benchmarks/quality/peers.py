@@ -7,6 +7,8 @@ log-scaled they see on the log scale, and the steps of a wide integer as a float
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Protocol
@@ -60,7 +62,7 @@ def _n_steps(distribution: BaseDistribution) -> int:
 class CatCma:
     """CatCMA with margin, of the package cmaes; generations as the evaluations end."""
 
-    def __init__(self, space: Space, seed: int) -> None:
+    def __init__(self, space: Space, seed: int, n_trials: int) -> None:
         from cmaes import CatCMAwM
 
         self._categories = [name for name, one in space.items() if _n_choices(one)]
@@ -98,7 +100,50 @@ class CatCma:
             self._told = []
 
 
-PEERS: dict[str, Callable[[Space, int], Peer]] = {"CatCMAwM": CatCma}
+class Smac:
+    """SMAC3's random forest, as its facade for hyperparameters sets it up."""
+
+    def __init__(self, space: Space, seed: int, n_trials: int) -> None:
+        from ConfigSpace import Categorical
+        from ConfigSpace import ConfigurationSpace
+        from ConfigSpace import Float
+        from ConfigSpace import Integer
+        from smac import HyperparameterOptimizationFacade
+        from smac import Scenario
+
+        self._n_values = {name: _n_choices(one) or _n_steps(one) for name, one in space.items()}
+        searched = ConfigurationSpace(seed=seed)
+        for name, one in space.items():
+            n = self._n_values[name]
+            if _n_choices(one):
+                searched.add(Categorical(name, list(range(n))))
+            elif n > 1:
+                searched.add(Integer(name, (0, n - 1)))
+            else:
+                searched.add(Float(name, (0.0, 1.0)))
+        self._folder = TemporaryDirectory()
+        scenario = Scenario(
+            searched, n_trials=n_trials, seed=seed, output_directory=Path(self._folder.name)
+        )
+        self._facade = HyperparameterOptimizationFacade(
+            scenario, lambda config, seed: 0.0, overwrite=True, logging_level=False
+        )
+
+    def ask(self) -> tuple[Any, dict[str, float]]:
+        asked = self._facade.ask()
+        units = {
+            name: (value + 0.5) / self._n_values[name] if self._n_values[name] else float(value)
+            for name, value in dict(asked.config).items()
+        }
+        return asked, units
+
+    def tell(self, asked: Any, loss: float) -> None:
+        from smac.runhistory import TrialValue
+
+        self._facade.tell(asked, TrialValue(cost=loss))
+
+
+PEERS: dict[str, Callable[[Space, int, int], Peer]] = {"CatCMAwM": CatCma, "SMAC3": Smac}
 
 
 def search_peer(task: Task, peer: str, n_workers: int, seed: int) -> list[tuple[float, float]]:
@@ -109,7 +154,7 @@ def search_peer(task: Task, peer: str, n_workers: int, seed: int) -> list[tuple[
     """
     warnings.simplefilter("ignore")
     space = space_of(task, seed)
-    optimizer = PEERS[peer](space, seed)
+    optimizer = PEERS[peer](space, seed, task.n_trials)
 
     def ask() -> tuple[Any, Suggest]:
         asked, units = optimizer.ask()

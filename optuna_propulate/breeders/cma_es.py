@@ -76,8 +76,9 @@ class CovarianceSampling:
             best = matrix.rows(pool[: max(3, len(pool) // 4)])[:, ordered]
             self._follower.start(best, matrix, self._sigma)
         parents = (rng.random((n, 3)).min(axis=1) * len(pool)).astype(int).tolist()
-        children = matrix.rows([pool[parent] for parent in parents])
+        children = np.empty((n, matrix.n_columns))
         if len(ordered) < matrix.n_columns:
+            children = matrix.rows([pool[parent] for parent in parents])
             anew = matrix.is_category & ~np.isnan(children) & (rng.random(children.shape) < 0.1)
             children[anew] = rng.random(int(anew.sum()))
         children[:, ordered] = self._follower.draw(n, rng)

@@ -38,6 +38,7 @@ class GeneMatrix:
         names: The name of each column.
         is_category: Whether a column holds categories, shape ``(n_columns,)``.
         ordered: Which columns do not, shape ``(n_ordered,)``.
+        categories: The other columns, and how many choices each has.
         n_values: How many values a discrete column has, 0 for a continuous one.
         n_bins: The same where all values own equal bins, else 0, as for log-scaled integers.
     """
@@ -47,6 +48,7 @@ class GeneMatrix:
         self.names: list[str] = []
         self.is_category: NDArray[np.bool_] = np.zeros(0, dtype=bool)
         self.ordered: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
+        self.categories: list[tuple[int, int]] = []
         self.n_values: NDArray[np.float64] = np.zeros(0)
         self.n_bins: NDArray[np.float64] = np.zeros(0)
         self._distributions: dict[str, BaseDistribution] = {}
@@ -162,6 +164,10 @@ class GeneMatrix:
         )
         self.ordered = np.flatnonzero(~self.is_category)
         self.n_values = np.array([n_values(one) for one in distributions], dtype=float)
+        self.categories = [
+            (column, int(self.n_values[column]))
+            for column in np.flatnonzero(self.is_category).tolist()
+        ]
         is_log = np.array([getattr(one, "log", False) for one in distributions], dtype=bool)
         self.n_bins = np.where(is_log, 0.0, self.n_values)
 

@@ -19,7 +19,7 @@ class Recombination:
     """Crosses two members of the pool gene by gene, and draws a gene anew.
 
     Each parent is the better of two that are drawn from the pool; half of the children, and
-    those that are copies of a member, get the new gene. What the operators
+    those that are copies of a parent, get the new gene. What the operators
     ``SelectTournament``, ``UniformCrossover`` and ``PointMutation`` do, many children at a time.
 
     Reference:
@@ -37,15 +37,16 @@ class Recombination:
         pool, rows = context.pool, context.matrix.rows(context.pool)
         places = (rng.random((n, 2, 2)) * len(pool)).astype(int).min(axis=2)  # best first
         first, second = rows[places[:, 0]], rows[places[:, 1]]
-        children = np.where(rng.random(first.shape) < 0.5, first, second)
-        children = np.where(np.isnan(first), second, np.where(np.isnan(second), first, children))
+        of_first = (rng.random(first.shape) < 0.5) | np.isnan(second)
+        children = np.where(of_first & ~np.isnan(first), first, second)
         if children.shape[1]:
+            lacks = np.isnan(children)
             column = (rng.random(n) * children.shape[1]).astype(int)
             draws = rng.random((n, 2))
-            n_genes = children.shape[1] - np.isnan(children).sum(axis=1)
-            is_copy = (rows == children[:, None]).sum(axis=2).max(axis=1) == n_genes
+            is_copy = ((children == first) | lacks).all(axis=1)
+            is_copy |= ((children == second) | lacks).all(axis=1)
             anew = is_copy | (draws[:, 0] < 0.5)
-            anew &= ~np.isnan(children[np.arange(n), column])
+            anew &= ~lacks[np.arange(n), column]
             children[anew, column[anew]] = draws[anew, 1]
 
         def parents(index: int) -> list[Individual]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Rows = NDArray[np.float64]
 
 _FADES_AFTER = 1000  # evaluations
+_FEWER_AFTER = 100
+_FEWEST = 3  # children
 _N_REDRAWN = 3
 _HALF = math.sqrt(0.5)  # so that two categories are at a distance of 1
 _APART = math.sqrt(0.75)  # one has a gene that the other lacks, on average as far as categories
@@ -33,12 +35,14 @@ _APART = math.sqrt(0.75)  # one has a gene that the other lacks, on average as f
 class Screening:
     """Breeds several children, and proposes the one whose nearest evaluations were best.
 
-    Some proposals are not screened, so that the search does not stay where it began, and fewer
-    are the longer it lasts: the ways to breed know the last digits better than their neighbours.
+    Some proposals are not screened, so that the search does not stay where it began. The longer
+    it lasts, the less is screened: the ways to breed know the last digits better than their
+    neighbours, and children that are chosen for being near the best crowd there.
 
     Args:
         breeder: What breeds them; an operator or a breeder.
-        n_children: How many are compared; at least 2.
+        n_children: How many are compared, at least 2, until a hundred evaluations have been
+            heard of; later in inverse proportion to the square of their number, but at least 3.
         share: How many of the proposals are screened, in [0, 1], until a thousand evaluations
             have been heard of; later in inverse proportion to the square of their number.
         n_nearest: How many evaluations speak for a child, the nearer the louder; at least 1.
@@ -74,10 +78,11 @@ class Screening:
         self._neighbours = Neighbours(n_nearest, n_remembered)
 
     def propose(self, context: BreedingContext, rng: np.random.Generator) -> Individual:
-        share = self._share * min(1.0, _FADES_AFTER / max(1, self._n_heard)) ** 2
+        share = self._share * self._fading(_FADES_AFTER)
         if rng.random() >= share or not (context.pool and context.matrix.n_columns):
             return self._breeder.propose(context, rng)
-        litter = litter_of(self._breeder, context, self._n_children, rng)
+        n_children = max(round(self._n_children * self._fading(_FEWER_AFTER)), _FEWEST)
+        litter = litter_of(self._breeder, context, min(n_children, self._n_children), rng)
         expected = self._screened(litter.rows, context.matrix, rng)
         child = litter.child(int(np.argmin(expected)))
         return child.of(child.lineage.then(type(self).__name__), child.island, child.worker)
@@ -86,6 +91,10 @@ class Screening:
         self._n_heard += 1
         self._neighbours.add(evaluation.individual)
         self._breeder.observe(evaluation)
+
+    def _fading(self, after: int) -> float:
+        """Return 1 until so many evaluations have been heard of, and ever less later."""
+        return min(1.0, after / max(1, self._n_heard)) ** 2
 
     def _screened(
         self, rows: Rows, matrix: GeneMatrix, rng: np.random.Generator
@@ -127,6 +136,7 @@ class Neighbours:
         self._keys = np.empty((3, n_remembered))  # loss, and what comes before it
         self._is_plain = True  # whether all are feasible and complete
         self._points: Rows = np.empty((n_remembered, 0))
+        self._basis: Basis | None = None  # of the best that were seen last
         self._space: Space | None = None  # of now; None if that is to be seen
 
     def add(self, individual: Individual) -> None:
@@ -151,22 +161,24 @@ class Neighbours:
         if not self._individuals:
             return np.zeros(len(rows))
         space = self._look(matrix)
-        asked = space.coordinates(_points(rows, matrix))
+        asked = space.basis.coordinates(_points(rows, matrix))
         lengths = (asked * asked).sum(axis=1)[:, None]
-        squared = lengths + space.lengths - 2.0 * (asked @ space.known.T)
-        k = min(self._n_nearest, len(space.known))
-        near = np.argpartition(squared, k - 1, axis=1)[:, :k]
-        squared = np.maximum(np.take_along_axis(squared, near, axis=1), 0.0)
+        squared = asked @ space.minus_twice
+        squared += lengths
+        squared += space.lengths
+        near = _nearest(squared, min(self._n_nearest, len(space.ranks)))
+        squared = np.maximum(squared[np.arange(len(rows))[:, None], near], 0.0)
         is_known = squared <= 1e-14 * (lengths + space.lengths[near])
         weights = 1.0 / np.sqrt(squared + 1e-18)
         expected = (weights * space.ranks[near]).sum(axis=1) / weights.sum(axis=1)
-        return np.where(is_known.any(axis=1), np.inf, expected)
+        expected[is_known.any(axis=1)] = np.inf
+        return np.asarray(expected)
 
     def _look(self, matrix: GeneMatrix) -> Space:
         """Return the evaluations as they are now."""
         n_known = len(self._individuals)
         if self._version != matrix.version:
-            self._version, self._space = matrix.version, None
+            self._version, self._basis, self._space = matrix.version, None, None
             points = _points(matrix.rows(self._individuals), matrix)
             self._points = np.empty((self._n_remembered, points.shape[1]))
             self._points[:n_known] = points
@@ -179,41 +191,72 @@ class Neighbours:
         if self._space is None:
             keys = self._keys[:, :n_known]
             order = np.argsort(keys[0], kind="stable") if self._is_plain else np.lexsort(keys)
-            self._space = Space(self._points[:n_known], order, len(matrix.ordered))
+            points, n_ordered = self._points[:n_known], len(matrix.ordered)
+            best = points[order[: max(2 * n_ordered + 2, n_known // 10)]]
+            if self._basis is None or not np.array_equal(best, self._basis.best):
+                self._basis = Basis(best, n_ordered)
+            self._space = Space(points, order, self._basis)
         return self._space
 
 
 class Space:
-    """Evaluations as points around the best one, so that distances there are exact.
+    """Evaluations as points of a space.
 
     Args:
         points: Shape ``(n, n_coordinates)``; at least one.
         order: The indices of the points, the best first.
-        n_ordered: How many of the coordinates, the first, are ordered genes.
+        basis: What the space is.
 
     Attributes:
-        known: The coordinates here, shape ``(n, n_coordinates)``.
+        basis: What the space is.
+        minus_twice: The coordinates here times -2, shape ``(n_coordinates, n)``.
         lengths: The squares of their distances from the best, shape ``(n,)``.
         ranks: How many are better, shape ``(n,)``.
     """
 
-    def __init__(self, points: Rows, order: NDArray[np.intp], n_ordered: int) -> None:
+    def __init__(self, points: Rows, order: NDArray[np.intp], basis: Basis) -> None:
+        self.basis = basis
+        known = basis.coordinates(points)
+        self.minus_twice = np.ascontiguousarray(known.T) * -2.0
+        self.lengths = (known * known).sum(axis=1)
         self.ranks = np.empty(len(points))
         self.ranks[order] = np.arange(len(points))
-        self._origin, self._n_ordered = points[order[0]], n_ordered
-        n_best = max(2 * n_ordered + 2, len(points) // 10)
+
+
+class Basis:
+    """A space around the best point, so that distances there are exact.
+
+    Args:
+        best: The best points, the best first, shape ``(n, n_coordinates)``; at least one.
+        n_ordered: How many of the coordinates, the first, are ordered genes.
+
+    Attributes:
+        best: As given.
+    """
+
+    def __init__(self, best: Rows, n_ordered: int) -> None:
+        self.best = best
+        self._n_ordered = n_ordered
         self._turned: Rows | None = None
-        if n_ordered > 1 and len(points) >= n_best:
-            self._turned = _whitening(points[order[:n_best], :n_ordered])
-        self.known = self.coordinates(points)
-        self.lengths = (self.known * self.known).sum(axis=1)
+        if n_ordered > 1 and len(best) >= 2 * n_ordered + 2:
+            self._turned = _whitening(best[:, :n_ordered])
 
     def coordinates(self, points: Rows) -> Rows:
         """Return where points are, shape ``(n, n_coordinates)``."""
-        moved = points - self._origin
+        moved = points - self.best[0]
         if self._turned is not None:
             moved[:, : self._n_ordered] = moved[:, : self._n_ordered] @ self._turned
         return np.asarray(moved)
+
+
+def _nearest(distances: Rows, k: int) -> NDArray[np.intp]:
+    """Return which are the ``k`` least of each row, shape ``(n, k)``; few, so one by one."""
+    left, rows = distances.copy(), np.arange(len(distances))
+    near = np.empty((len(distances), k), dtype=np.intp)
+    for place in range(k):
+        near[:, place] = left.argmin(axis=1)
+        left[rows, near[:, place]] = np.inf
+    return near
 
 
 def _whitening(best: Rows) -> Rows | None:
@@ -239,14 +282,14 @@ def _whitening(best: Rows) -> Rows | None:
 def _points(rows: Rows, matrix: GeneMatrix) -> Rows:
     """Return the coordinates of places, shape ``(n, n_coordinates)``, ordered genes first."""
     n_ordered = len(matrix.ordered)
-    n_values = [int(n) for n in matrix.n_values[matrix.is_category].tolist()]
-    points = np.zeros((len(rows), 2 * n_ordered + sum(n_values) + len(n_values)))
+    n_others = sum(n + 1 for _, n in matrix.categories)
+    points = np.zeros((len(rows), 2 * n_ordered + n_others))
     places = rows[:, matrix.ordered]
     lacks = np.isnan(places)
     points[:, :n_ordered] = np.where(lacks, 0.5, places)
     points[:, n_ordered : 2 * n_ordered] = _APART * lacks
     start = 2 * n_ordered
-    for n, column in zip(n_values, np.flatnonzero(matrix.is_category).tolist(), strict=True):
+    for column, n in matrix.categories:
         categories = np.where(np.isnan(rows[:, column]), n, np.floor(rows[:, column] * n))
         places = start + np.minimum(categories, n).astype(int)
         points[np.arange(len(rows)), places] = _HALF  # the last is no category

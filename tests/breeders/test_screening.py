@@ -31,6 +31,8 @@ from optuna_propulate.operators import SelectUniform
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
+    from optuna_propulate.breeders.litter import Litter
+
 FLOATS = {name: FloatDistribution(0.0, 1.0) for name in ("x", "y")}
 MIXED = {**FLOATS, "kind": CategoricalDistribution(("a", "b", "c")), "n": IntDistribution(0, 4)}
 
@@ -116,6 +118,22 @@ def test_the_order_of_arrival_does_not_matter(n: int, seed: int) -> None:
     )
 
 
+@given(st.integers(2, 60), st.sampled_from(["", "x", "kind"]), seeds)
+def test_who_asks_after_each_evaluation_hears_the_same(n: int, missing: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    heard, children = some(n, rng, MIXED, missing), some(5, rng, MIXED)
+    at_the_end, matrix = told(heard)
+    often, early = Neighbours(2, 400), GeneMatrix()
+    for individual in heard:
+        early.include(individual)
+        often.add(individual)
+        often.expected_ranks(early.rows(children), early)
+    np.testing.assert_array_equal(
+        often.expected_ranks(early.rows(children), early),
+        at_the_end.expected_ranks(matrix.rows(children), matrix),
+    )
+
+
 @given(st.integers(2, 6), st.integers(0, 60), seeds)
 def test_a_turned_space_has_the_volume_of_the_other(d: int, more: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -196,6 +214,30 @@ def test_memory_is_bounded_and_screening_fades() -> None:
     assert share == pytest.approx(0.8, abs=0.1)
     assert later == pytest.approx(0.008, abs=0.02)
     assert size_later < 1.1 * size
+
+
+@pytest.mark.parametrize(
+    ("n_heard", "most", "n_children"),
+    [(0, 20, 20), (100, 20, 20), (200, 20, 5), (999, 20, 3), (999, 2, 2)],
+)
+def test_the_longer_a_search_lasts_the_fewer_children_are_compared(
+    n_heard: int, most: int, n_children: int
+) -> None:
+    bred = []
+
+    class Counting(Recombination):
+        def litter(self, context: BreedingContext, n: int, rng: np.random.Generator) -> Litter:
+            bred.append(n)
+            return super().litter(context, n, rng)
+
+    rng, context = np.random.default_rng(1), BreedingContext()
+    breeder = Screening(Counting(), n_children=most, share=1.0)
+    heard = some(max(n_heard, 5), rng, FLOATS)
+    for individual in heard[:n_heard]:
+        breeder.observe(context.evaluated(individual))
+    context.look_at(heard[:5])
+    breeder.propose(context, rng)
+    assert bred == [n_children]
 
 
 def test_who_only_listens_remembers_no_more() -> None:

@@ -1,0 +1,1 @@
+"""Search quality under pruners, at equal numbers of epochs."""
