@@ -21,6 +21,7 @@ from optuna_propulate._optuna_compat import set_attributes
 from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import study_id_of
 from optuna_propulate._optuna_compat import trial_id_of
+from optuna_propulate.evolution.arguments import check_integer
 from optuna_propulate.evolution.genes import from_unit
 from optuna_propulate.exchange.attributes import StorageExchange
 from optuna_propulate.exchange.local import LocalExchange
@@ -113,8 +114,7 @@ class PropulateSampler(BaseSampler):
     Raises:
         TimeoutError: If not every rank builds a sampler with ``islands="node"``, and none has come
             to do so for a minute.
-        TypeError: If ``islands``, ``topology``, ``migration``, ``operators``, ``exchange`` or
-            ``comm`` is of another type.
+        TypeError: If an argument is of another type.
         ValueError: If an argument is out of its range. What differs between the ranks is found
             at the first use, or by ``create_study``.
 
@@ -150,8 +150,8 @@ class PropulateSampler(BaseSampler):
         if exchange is not None and not callable(exchange):
             raise TypeError(f"exchange must build an Exchange when called, but got {exchange!r}.")
         self._exchange = exchange
-        self._seed = seed
-        self._rng = self._stream(seed, self.configuration.worker)
+        self._seed = seed if seed is None else check_integer("seed", seed, 0)
+        self._rng = self._stream(self._seed, self.configuration.worker)
         self._prepare()
         if comm is not None:  # last, since a rank that raised before would leave the others alone
             transport = MpiTransport(comm, comm_timeout(), self.configuration.agreed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import Any
@@ -17,6 +18,7 @@ from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import study_id_of
 from optuna_propulate.islands.resuming import deal_out
 from optuna_propulate.optimize.budget import Budget
+from optuna_propulate.optimize.budget import check_limits
 from optuna_propulate.optimize.loop import Loop
 from optuna_propulate.optimize.loop import save
 from optuna_propulate.optimize.progress_bar import ProgressBar
@@ -29,9 +31,11 @@ from optuna_propulate.parallel.team import AnyTeam
 from optuna_propulate.parallel.team import LocalTeam
 from optuna_propulate.parallel.team import Team
 from optuna_propulate.records.reading import n_trials_of
+from optuna_propulate.records.reading import study_of
 from optuna_propulate.records.summary import summarize
 from optuna_propulate.sampler import PropulateSampler
 from optuna_propulate.storages.batched import BatchedRDBStorage
+from optuna_propulate.storages.sql.open import check_exists
 from optuna_propulate.storages.sql.open import open_rdb
 from optuna_propulate.storages.sql.open import parse_url
 from optuna_propulate.storages.sql.open import shown
@@ -88,25 +92,30 @@ def create_study(
         StorageInternalError: If the storage cannot be opened; its password is not shown.
         TimeoutError: If ranks are missing a minute after the last one called this (or what the
             environment variable ``OPTUNA_PROPULATE_COMM_TIMEOUT`` says).
-        ValueError: If an argument is out of its range, or the ranks cannot share the storage.
+        ValueError: If an argument is out of its range, the ranks cannot share the storage, the
+            sampler takes one objective only, or the study exists with other directions.
     """
+    given = directions or [direction or "minimize"]
 
     def create(opened: BaseStorage) -> optuna.Study:
-        return optuna.create_study(
+        study = optuna.create_study(
             storage=opened,
             study_name=study_name,
             direction=direction,  # type: ignore[arg-type]  # Optuna checks the string
             directions=directions,  # type: ignore[arg-type]
             load_if_exists=load_if_exists,
         )
+        if direction is not None or directions is not None:
+            _check_directions(study, given)
+        return study
 
-    return _open_study(create, storage, sampler, pruner, comm)
+    return _open_study(create, storage, sampler, pruner, comm, n_objectives=len(given))
 
 
 def load_study(
-    study_name: str | None = None,
-    *,
     storage: str | BaseStorage,
+    *,
+    study_name: str | None = None,
     sampler: BaseSampler | None = None,
     pruner: BasePruner | None = None,
     comm: MPI.Intracomm | None = None,
@@ -114,21 +123,23 @@ def load_study(
     """Load a study that all MPI ranks share; collective.
 
     Args:
-        study_name: The study's name; ``None`` if the storage holds a single study.
         storage: A storage URL, or a storage built on every rank.
+        study_name: The study's name; ``None`` if the storage holds a single study.
         sampler: Built on every rank; ``None`` for ``PropulateSampler(comm=comm)``.
         pruner: Built on every rank; ``None`` for Optuna's default.
         comm: The ranks that share the study; ``None`` for ``MPI.COMM_WORLD`` under mpirun.
 
     Raises:
+        FileNotFoundError: If the URL is of an SQLite file that does not exist.
         KeyError: If there is no study of this name.
         StorageInternalError: If the storage cannot be opened; its password is not shown.
         TimeoutError: As ``create_study``.
-        ValueError: If the name is missing and there is not exactly one study.
+        ValueError: If the name is missing and there is not exactly one study, or the sampler
+            takes one objective and the study has several.
     """
 
     def load(opened: BaseStorage) -> optuna.Study:
-        return optuna.load_study(study_name=study_name, storage=opened)
+        return study_of(opened, study_name)
 
     return _open_study(load, storage, sampler, pruner, comm)
 
@@ -182,17 +193,19 @@ class IslandStudy(optuna.Study):
             StorageInternalError: At the end, if files keep what could not be written.
             RuntimeError: If called from within itself, or if threads are asked for that MPI does
                 not allow.
-            TypeError: If ``func`` or a callback cannot be called, or ``catch`` is no exception.
-            ValueError: If the ranks were given different budgets, or ``n_jobs`` is 0.
+            TypeError: If ``func`` or a callback cannot be called, ``catch`` is no exception, or
+                ``n_trials`` is no integer.
+            ValueError: If the ranks were given different budgets, a budget is negative, or
+                ``n_jobs`` is 0.
         """
-        if stop_grace is not None and not stop_grace >= 0.0:
-            raise ValueError(f"stop_grace must not be negative, but got {stop_grace}.")
-        deadline = None if timeout is None else time.monotonic() + timeout
+        began = time.monotonic()
         team = self._team
+        team.attempt(lambda: check_limits(n_trials, timeout, stop_grace))
         loop = team.attempt(
             lambda: Loop.checked(self, team, func, n_jobs, catch, callbacks, gc_after_trial)
         )
         team.agree(n_trials=n_trials, timeout=timeout, stop_grace=stop_grace)
+        deadline = None if timeout is None else began + timeout
         set_stop_flag(self, False)
         self._budget = budget = Budget(team, n_trials)
         stopping = Stopping(self, team, budget, deadline, stop_grace)
@@ -282,7 +295,9 @@ def _open_study(
     sampler: BaseSampler | None,
     pruner: BasePruner | None,
     given: MPI.Intracomm | None,
+    n_objectives: int | None = None,
 ) -> IslandStudy:
+    """Open a study on all ranks; without ``n_objectives`` it has to exist."""
     comm = communicator(given)
     team = LocalTeam() if comm is None else Team(comm, comm_timeout())
     if isinstance(team, Team):
@@ -291,12 +306,21 @@ def _open_study(
     where = team.attempt(lambda: _shareable(storage) if team.size > 1 else storage)
     team.agree(storage=_kind(where), sampler=type(sampler).__name__)
     if isinstance(sampler, PropulateSampler):
+        team.attempt(lambda: _check_one_objective(n_objectives or 1))
         team.attempt(lambda: sampler.check_workers(comm))
         team.attempt(sampler.connect)
+    if n_objectives is None and isinstance(where, str):
+        team.from_root(lambda: check_exists(where))
     opened = team.attempt(lambda: _opened(where, team))
-    _check_shared(opened, team)
-    name = team.from_root(lambda: open_on_root(opened).study_name)
-    study = team.attempt(lambda: IslandStudy(name, opened, sampler, pruner))
+    with ExitStack() as undone:
+        if opened is not where and isinstance(opened, BatchedRDBStorage):
+            undone.callback(opened.close)
+        _check_shared(opened, team)
+        name = team.from_root(lambda: open_on_root(opened).study_name)
+        study = team.attempt(lambda: IslandStudy(name, opened, sampler, pruner))
+        if isinstance(sampler, PropulateSampler):
+            team.attempt(lambda: _check_one_objective(len(study.directions)))
+        undone.pop_all()
     study._team = team
     team.from_root(lambda: _log_start(study, where, team.size))
     if isinstance(sampler, PropulateSampler) and team.size > 1:
@@ -307,6 +331,35 @@ def _open_study(
         )
         team.attempt(lambda: sampler.resume(study, share))
     return study
+
+
+def _check_directions(study: optuna.Study, given: Sequence[str | StudyDirection]) -> None:
+    """Check that a study has the directions that were asked for; it may have existed.
+
+    Raises:
+        ValueError: If it has others.
+    """
+    asked = [getattr(one, "name", str(one)).lower() for one in given]
+    has = [one.name.lower() for one in study.directions]
+    if asked != has:
+        raise ValueError(
+            f"The study {study.study_name!r} exists with direction {', '.join(has)}, not "
+            f"{', '.join(asked)}; leave the direction out to go on with it, or choose another "
+            "study name."
+        )
+
+
+def _check_one_objective(n: int) -> None:
+    """Check that there are not several objectives.
+
+    Raises:
+        ValueError: If there are.
+    """
+    if n > 1:
+        raise ValueError(
+            f"PropulateSampler takes one objective, but the study has {n}; give another sampler, "
+            "such as sampler=optuna.samplers.NSGAIISampler()."
+        )
 
 
 def _log_start(study: IslandStudy, storage: str | BaseStorage | None, n_ranks: int) -> None:

@@ -222,7 +222,7 @@ def test_callbacks_catch_timeout_and_the_bar_work_over_all_ranks(mpiexec: Callab
             callbacks=[lambda study, trial: heard.append(trial.number)], gc_after_trial=True,
         )
         study.optimize(sphere, timeout=0)
-        loaded = optuna_propulate.load_study("s", storage="sqlite:///study.db")
+        loaded = optuna_propulate.load_study("sqlite:///study.db", study_name="s")
         study.optimize(sphere, n_trials=40, show_progress_bar=True)
         report(heard=heard, n=len(loaded.trials), best=study.best_value)
         """,

@@ -12,6 +12,7 @@ from optuna_propulate.breeders.litter import Litter
 from optuna_propulate.breeders.litter import litter_of
 from optuna_propulate.breeders.normal_distribution import AdaptiveNormal
 from optuna_propulate.breeders.normal_distribution import generation_size
+from optuna_propulate.evolution.arguments import check_integer
 from optuna_propulate.evolution.ranking import by_loss
 
 
@@ -53,8 +54,7 @@ class CovarianceSampling:
     def __init__(
         self, otherwise: Operator | Breeder, n_births: int = 4, sigma: float = 0.2
     ) -> None:
-        if n_births < 4:
-            raise ValueError(f"n_births must be at least 4, but got {n_births}.")
+        check_integer("n_births", n_births, 4)
         if not sigma > 0.0:
             raise ValueError(f"sigma must be above 0, but got {sigma}.")
         self._otherwise = breeder_of(otherwise)

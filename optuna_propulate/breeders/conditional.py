@@ -9,7 +9,7 @@ import numpy as np
 
 from optuna_propulate.breeders.base import breeder_of
 from optuna_propulate.breeders.litter import litter_of
-from optuna_propulate.operators.base import check_probability
+from optuna_propulate.evolution.arguments import check_probability
 
 
 if TYPE_CHECKING:

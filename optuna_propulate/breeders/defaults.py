@@ -11,6 +11,7 @@ from optuna_propulate.breeders.operator_selection import CreditChoice
 from optuna_propulate.breeders.recombination import Recombination
 from optuna_propulate.breeders.screening import Screening
 from optuna_propulate.breeders.startup import WarmUp
+from optuna_propulate.evolution.arguments import check_integer
 
 
 if TYPE_CHECKING:
@@ -73,8 +74,7 @@ def choose_among(
     Raises:
         ValueError: If ``population_size`` is below 2, or the probabilities are out of range.
     """
-    if population_size < 2:
-        raise ValueError(f"population_size must be at least 2, but got {population_size}.")
+    check_integer("population_size", population_size, 2)
     operators, floors = zip(*ways, strict=True)
     screened = screening(InheritMissing(CreditChoice(operators, floors)))
     return WarmUp(min(N_RANDOM, population_size), AvoidDuplicates(screened))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from optuna_propulate.evolution.arguments import check_integer
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.operators.base import offspring
 
@@ -56,8 +57,7 @@ class DifferentialMutation:
     def __init__(self, p: float = 0.15, n_remembered: int = 5) -> None:
         if not 0.0 < p <= 1.0:
             raise ValueError(f"p must be in (0, 1], but got {p}.")
-        if n_remembered < 1:
-            raise ValueError(f"n_remembered must be at least 1, but got {n_remembered}.")
+        check_integer("n_remembered", n_remembered, 1)
         self._p = p
         self._history = SuccessHistory(n_remembered)
 

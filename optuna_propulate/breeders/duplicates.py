@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from optuna_propulate.breeders.base import breeder_of
+from optuna_propulate.evolution.arguments import check_integer
 from optuna_propulate.evolution.genes import is_ordered
 from optuna_propulate.operators.mutation import PointMutation
 
@@ -42,8 +43,7 @@ class AvoidDuplicates:
     """
 
     def __init__(self, operators: Operator | Breeder, n_tries: int = 10) -> None:
-        if n_tries < 1:
-            raise ValueError(f"n_tries must be at least 1, but got {n_tries}.")
+        check_integer("n_tries", n_tries, 1)
         self._breeder = breeder_of(operators)
         self._n_tries = n_tries
         self._known = KnownSettings()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from optuna_propulate.breeders.base import breeder_of
 from optuna_propulate.breeders.litter import Litter
 from optuna_propulate.breeders.litter import litter_of
+from optuna_propulate.evolution.arguments import check_integer
 
 
 if TYPE_CHECKING:
@@ -59,8 +60,7 @@ class CreditChoice:
             )
         if min(floors) < 0.0 or sum(floors) > 1.0:
             raise ValueError(f"floors must not be negative or exceed 1, but got {floors}.")
-        if top < 1:
-            raise ValueError(f"top must be at least 1, but got {top}.")
+        check_integer("top", top, 1)
         if not 0.0 < decay < 1.0:
             raise ValueError(f"decay must be in (0, 1), but got {decay}.")
         self._breeders = [breeder_of(one) for one in operators]

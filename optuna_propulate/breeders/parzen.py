@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from optuna_propulate.breeders.litter import Litter
+from optuna_propulate.evolution.arguments import check_integer
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.ranking import by_loss
 from optuna_propulate.operators.base import offspring
@@ -53,9 +54,8 @@ class ParzenSampling:
     """
 
     def __init__(self, n_candidates: int = 24, n_bad: int = 150) -> None:
-        for name, count in (("n_candidates", n_candidates), ("n_bad", n_bad)):
-            if count < 1:
-                raise ValueError(f"{name} must be at least 1, but got {count}.")
+        check_integer("n_candidates", n_candidates, 1)
+        check_integer("n_bad", n_bad, 1)
         self._n_candidates = n_candidates
         self._history = History(n_bad)
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from optuna_propulate.breeders.base import breeder_of
 from optuna_propulate.breeders.litter import litter_of
-from optuna_propulate.operators.base import check_probability
+from optuna_propulate.evolution.arguments import check_integer
+from optuna_propulate.evolution.arguments import check_probability
 
 
 if TYPE_CHECKING:
@@ -64,13 +65,9 @@ class Screening:
         n_nearest: int = 2,
         n_remembered: int = 400,
     ) -> None:
-        for name, value, least in (
-            ("n_children", n_children, 2),
-            ("n_nearest", n_nearest, 1),
-            ("n_remembered", n_remembered, n_nearest),
-        ):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, but got {value}.")
+        check_integer("n_children", n_children, 2)
+        check_integer("n_nearest", n_nearest, 1)
+        check_integer("n_remembered", n_remembered, n_nearest)
         self._breeder = breeder_of(breeder)
         self._n_children = n_children
         self._share = check_probability("share", share)

@@ -6,17 +6,21 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import NoReturn
 from typing import TypeVar
 
-import optuna
 from optuna.exceptions import OptunaError
 
+from optuna_propulate.records.reading import study_of
+from optuna_propulate.storages.sql.open import check_exists
 from optuna_propulate.storages.sql.open import open_rdb
 from optuna_propulate.study import DEFAULT_STORAGE
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import optuna
 
 
 T = TypeVar("T")
@@ -34,28 +38,47 @@ exit status:
 _MISTAKES = (ImportError, KeyError, OSError, TypeError, ValueError, OptunaError)
 
 
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with a command line."""
+
+    def error(self, message: str) -> NoReturn:
+        refuse(f"{message}; `{self.prog} --help` has the options")
+
+
 def loaded(given: argparse.Namespace) -> optuna.Study:
     """Return the study that the command line names."""
 
     def load() -> optuna.Study:
-        return optuna.load_study(study_name=given.study_name, storage=open_rdb(given.storage))
+        check_exists(given.storage)
+        return study_of(open_rdb(given.storage), given.study_name)
 
-    return checked(load, status=1)
+    return checked(load)
 
 
 def checked(
-    step: Callable[[], T], kinds: tuple[type[Exception], ...] = _MISTAKES, *, status: int = 2
+    step: Callable[[], T],
+    kinds: tuple[type[Exception], ...] = _MISTAKES,
+    *,
+    status: int | None = None,
 ) -> T:
-    """Return what a step returns; if it raises one of these, say why in one line, and end."""
+    """Return what a step returns; if it raises one of these, say why in one line, and end.
+
+    Args:
+        step: What is done.
+        kinds: What it may raise.
+        status: What the process ends with then; ``None`` for 1 if it is the storage or the
+            system that cannot, else 2.
+    """
     try:
         return step()
     except kinds as error:
         reason = error.args[0] if isinstance(error, KeyError) and error.args else error
-        refuse(str(reason), status)
-        raise
+        cannot = isinstance(error, (OptunaError, OSError))
+        cannot = cannot and not isinstance(error, FileNotFoundError)
+        refuse(str(reason), (1 if cannot else 2) if status is None else status)
 
 
-def refuse(reason: str, status: int = 2) -> None:
+def refuse(reason: str, status: int = 2) -> NoReturn:
     """Say in one line why the command cannot be done, and end the process."""
     line = " ".join(reason.split())  # a driver's reason may have several lines
     print(f"optuna-propulate: {line}", file=sys.stderr, flush=True)

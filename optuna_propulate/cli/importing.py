@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 
 from optuna_propulate.cli.command import add_command
 from optuna_propulate.cli.command import checked
+from optuna_propulate.cli.command import refuse
 from optuna_propulate.storages.writer.spill import import_trials
 
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 
 def _run(given: argparse.Namespace) -> None:
+    if not Path(given.file).is_file():
+        refuse(f"there is no file {given.file}")
     n = checked(lambda: import_trials(given.file, given.storage), status=1)
     print(f"{n} trials were put into the database.")
 

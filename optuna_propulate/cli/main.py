@@ -12,6 +12,7 @@ from optuna_propulate.cli import plot
 from optuna_propulate.cli import run
 from optuna_propulate.cli import summary
 from optuna_propulate.cli.command import EXIT_CODES
+from optuna_propulate.cli.command import Parser
 from optuna_propulate.version import __version__
 
 
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="optuna-propulate",
         description=_DESCRIPTION,
         epilog=EXIT_CODES,

@@ -1,7 +1,9 @@
-"""``optuna-propulate plot``: a figure as an HTML file."""
+"""``optuna-propulate plot``: a figure as a page or an image."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -9,18 +11,30 @@ from optuna_propulate import visualization
 from optuna_propulate.cli.command import add_command
 from optuna_propulate.cli.command import checked
 from optuna_propulate.cli.command import loaded
+from optuna_propulate.cli.command import refuse
 
 
 if TYPE_CHECKING:
     import argparse
 
+_KINDS = (".html", ".png", ".svg", ".pdf")
+
 
 def _run(given: argparse.Namespace) -> None:
+    output = Path(given.output or f"{given.figure}.html")
+    if output.suffix not in _KINDS:
+        refuse(f"--output must end in {', '.join(_KINDS)}, but got {given.output}")
+    if output.suffix != ".html" and find_spec("kaleido") is None:
+        refuse(f"{output.suffix} needs kaleido (pip install kaleido); .html needs nothing")
+    if not output.parent.is_dir():
+        refuse(f"there is no folder {output.parent}")
     study = loaded(given)
     draw = getattr(visualization, f"plot_{given.figure}")
     figure = checked(lambda: draw(study), status=1)
-    output = given.output or f"{given.figure}.html"
-    figure.write_html(output, include_plotlyjs=True)
+    if output.suffix == ".html":
+        checked(lambda: figure.write_html(output, include_plotlyjs=True))
+    else:
+        checked(lambda: figure.write_image(output), (OSError, RuntimeError, ValueError), status=1)
     print(output)
 
 
@@ -29,4 +43,4 @@ def add_to(commands: Any) -> None:
     parser = add_command(commands, "plot", _run, "draw islands, workers, operators or a lineage")
     figures = [name.removeprefix("plot_") for name in visualization.__all__]
     parser.add_argument("--figure", choices=figures, default=figures[0], help="(%(default)s)")
-    parser.add_argument("--output", help="an HTML file (named like the figure)")
+    parser.add_argument("--output", help="a page, or an image (the figure's name, .html)")

@@ -7,22 +7,29 @@ import importlib.util
 import json
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import cast
 
+import optuna
 from optuna.exceptions import OptunaError
 
 from optuna_propulate.cli.command import add_command
 from optuna_propulate.cli.command import checked
 from optuna_propulate.cli.command import refuse
 from optuna_propulate.cli.summary import show
+from optuna_propulate.evolution.arguments import check_integer
 from optuna_propulate.islands.migration import Pollination
+from optuna_propulate.optimize.budget import check_limits
 from optuna_propulate.optimize.progress_bar import best_so_far
 from optuna_propulate.optimize.throttle import Throttle
 from optuna_propulate.parallel.launch import communicator
 from optuna_propulate.sampler import PropulateSampler
+from optuna_propulate.storages.batched import BatchedRDBStorage
+from optuna_propulate.study import IslandStudy
 from optuna_propulate.study import create_study
 from optuna_propulate.visualization.dashboard import DashboardFigures
 
@@ -30,8 +37,10 @@ from optuna_propulate.visualization.dashboard import DashboardFigures
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
+    from collections.abc import Iterator
+    from types import ModuleType
 
-    import optuna
+    from optuna.pruners import BasePruner
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
@@ -39,24 +48,29 @@ if TYPE_CHECKING:
 
 
 _LINE_EVERY = 10.0  # in seconds, where the standard error is no terminal
+_SAMPLER_OPTIONS = ("population_size", "islands", "topology", "island", "seed")
 
 
 def _run(given: argparse.Namespace) -> None:
     if given.n_trials is None and given.timeout is None:
         refuse("give --n-trials, --timeout or both, else the search never ends")
+    checked(lambda: check_limits(given.n_trials, given.timeout, given.stop_grace))
     objective = checked(lambda: load_objective(given.objective), (ImportError,))
+    catch = checked(lambda: [_exception(name) for name in given.catch])
+    pruner = checked(lambda: _pruner(given))
     sampler = checked(lambda: _sampler(given))
     figures = checked(DashboardFigures, (ImportError,)) if given.dashboard else None
+    checked(lambda: check_integer("--retry", given.retry, 0))
     study = checked(
         lambda: create_study(
-            given.storage,
+            _storage(given),
             study_name=given.study_name,
             direction=given.direction,
             sampler=sampler,
+            pruner=pruner,
             load_if_exists=given.study_name is not None,
         ),
         (OptunaError, ValueError),  # which every rank raises; another error has to end them all
-        status=1,
     )
     comm = communicator(None)
     is_root = comm is None or comm.rank == 0
@@ -70,6 +84,7 @@ def _run(given: argparse.Namespace) -> None:
         objective,
         n_trials=given.n_trials,
         timeout=given.timeout,
+        catch=catch,
         callbacks=callbacks,
         show_progress_bar=is_terminal,
         stop_grace=given.stop_grace,
@@ -93,22 +108,52 @@ def load_objective(place: str) -> Objective:
     source, _, name = place.rpartition(":")
     if not source or not name:
         raise ImportError(f"{place!r} is neither FILE.py:function nor package.module:function")
-    if source.endswith(".py"):
-        path = Path(source)
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if spec is None or spec.loader is None or not path.exists():
-            raise ImportError(f"there is no file {source}")
-        sys.path.insert(0, str(path.parent.resolve()))
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
-    else:
-        sys.path.insert(0, "")
-        module = importlib.import_module(source)
+    with _no_search(source):
+        module = _imported(source)
     function = getattr(module, name, None)
     if not callable(function):
         raise ImportError(f"{source} has no function {name}")
     return cast("Objective", function)
+
+
+def _imported(source: str) -> ModuleType:
+    if not source.endswith(".py"):
+        sys.path.insert(0, "")
+        return importlib.import_module(source)
+    path = Path(source)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.exists():
+        raise ImportError(f"there is no file {source}")
+    sys.path.insert(0, str(path.parent.resolve()))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _no_search(source: str) -> Iterator[None]:
+    """Let no study be optimised meanwhile: its trials would be more than were asked for.
+
+    Raises:
+        ImportError: If one is.
+    """
+
+    def refused(*_: object, **__: object) -> None:
+        raise ImportError(
+            f"importing {source} runs a search of its own; put what calls optimize under "
+            "`if __name__ == '__main__':`"
+        )
+
+    kinds = (optuna.Study, IslandStudy)
+    methods = [kind.optimize for kind in kinds]
+    for kind in kinds:
+        kind.optimize = refused  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for kind, method in zip(kinds, methods, strict=True):
+            kind.optimize = method  # type: ignore[method-assign]
 
 
 class Lines:
@@ -134,6 +179,12 @@ class Lines:
 
 def _sampler(given: argparse.Namespace) -> PropulateSampler:
     options: dict[str, Any] = dict(_option(text) for text in given.sampler_option)
+    for name in options:
+        if name not in _SAMPLER_OPTIONS:
+            raise ValueError(
+                f"PropulateSampler has no option {name!r} here; --sampler-option takes "
+                f"{', '.join(_SAMPLER_OPTIONS)}"
+            )
     named = {
         "islands": None if given.islands is None else _value(given.islands),
         "topology": None if given.topology is None else _value(given.topology),
@@ -145,10 +196,41 @@ def _sampler(given: argparse.Namespace) -> PropulateSampler:
     return PropulateSampler(**options)
 
 
+def _storage(given: argparse.Namespace) -> str | BatchedRDBStorage:
+    if not given.retry:
+        return str(given.storage)
+    return BatchedRDBStorage(given.storage, comm=communicator(None), retry=given.retry)
+
+
+def _pruner(given: argparse.Namespace) -> BasePruner | None:
+    """Return a pruner of Optuna's, by the name of its class; ``None`` for Optuna's default."""
+    options = dict(_option(text) for text in given.pruner_option)
+    if given.pruner is None:
+        if options:
+            raise ValueError("--pruner-option needs --pruner")
+        return None
+    names = [name for name in optuna.pruners.__all__ if name != "BasePruner"]
+    if given.pruner not in names:
+        raise ValueError(f"--pruner must be one of {', '.join(names)}, but got {given.pruner}")
+    pruner: BasePruner = getattr(optuna.pruners, given.pruner)(**options)
+    return pruner
+
+
+def _exception(name: str) -> type[Exception]:
+    """Return an exception by its name: a built-in one, or ``package.module.Name``."""
+    try:
+        found = resolve_name(name if "." in name else f"builtins:{name}")
+    except (AttributeError, ImportError, ValueError):
+        found = None
+    if not (isinstance(found, type) and issubclass(found, Exception)):
+        raise ValueError(f"--catch takes the name of an exception, but got {name!r}")
+    return found
+
+
 def _option(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"--sampler-option takes KEY=VALUE, but got {text!r}")
+        raise ValueError(f"options are given as KEY=VALUE, but got {text!r}")
     return name, _value(value)
 
 
@@ -170,6 +252,24 @@ def add_to(commands: Any) -> None:
         "--timeout", type=float, metavar="S", help="no trial starts after S seconds"
     )
     parser.add_argument("--stop-grace", type=float, metavar="S", help="then trials have S seconds")
+    parser.add_argument(
+        "--catch",
+        action="append",
+        default=[],
+        metavar="EXCEPTION",
+        help="fails a trial instead of the search, as torch.OutOfMemoryError; as many as you like",
+    )
+    parser.add_argument(
+        "--retry", type=int, default=0, metavar="N", help="run what a killed job left again (0)"
+    )
+    parser.add_argument("--pruner", metavar="CLASS", help="of optuna.pruners (MedianPruner)")
+    parser.add_argument(
+        "--pruner-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an argument of the pruner; may be given several times",
+    )
     parser.add_argument("--islands", help="how many, their sizes as [3, 5], or node")
     parser.add_argument("--topology", help="ring, star, ..., or a matrix as [[0, 1], [1, 0]]")
     parser.add_argument("--migration-probability", type=float, metavar="P", help="of copies")
@@ -182,5 +282,5 @@ def add_to(commands: Any) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="any other argument of PropulateSampler; may be given several times",
+        help="another argument of PropulateSampler; may be given several times",
     )

@@ -9,6 +9,7 @@ from typing import Any
 from optuna_propulate.cli.command import add_command
 from optuna_propulate.cli.command import checked
 from optuna_propulate.cli.command import loaded
+from optuna_propulate.evolution.arguments import check_integer
 from optuna_propulate.records.summary import summary_of
 from optuna_propulate.storages.outlines import outlined_trials
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 
 def _run(given: argparse.Namespace) -> None:
+    checked(lambda: check_integer("--top", given.top, 1))
     show(loaded(given), given.top)
 
 

@@ -9,6 +9,7 @@ from optuna_propulate.breeders.base import Breeder
 from optuna_propulate.breeders.base import breeder_of
 from optuna_propulate.breeders.defaults import default_breeder
 from optuna_propulate.breeders.startup import WarmUp
+from optuna_propulate.evolution.arguments import check_integer
 from optuna_propulate.islands import Pollination
 from optuna_propulate.islands import assign_workers
 from optuna_propulate.islands import default_population_size
@@ -84,8 +85,8 @@ class IslandConfiguration:
             worker, archipelago = comm.rank, assign_workers(islands, comm.size)
             island = archipelago.island_of(worker)
         weights = resolve_topology(topology, archipelago.n_islands)
-        if population_size is not None and population_size < 2:
-            raise ValueError(f"population_size must be at least 2, but got {population_size}.")
+        if population_size is not None:
+            check_integer("population_size", population_size, 2)
         return cls(archipelago, worker, island, weights, migration, population_size)
 
     @property

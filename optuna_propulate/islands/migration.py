@@ -8,10 +8,10 @@ from typing import ClassVar
 from typing import Protocol
 from typing import TypeAlias
 
+from optuna_propulate.evolution.arguments import check_probability
 from optuna_propulate.operators import Operator
 from optuna_propulate.operators import SelectBest
 from optuna_propulate.operators import SelectWorst
-from optuna_propulate.operators.base import check_probability
 
 
 if TYPE_CHECKING:

@@ -115,10 +115,3 @@ def changed(
         generation=individual.generation,
         lineage=individual.lineage.then(operator, **strategy),
     )
-
-
-def check_probability(name: str, value: float) -> float:
-    """Return the value, or raise ``ValueError`` if it is no number in [0, 1]."""
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} must be in [0, 1], but got {value}.")
-    return value

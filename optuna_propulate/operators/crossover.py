@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from optuna_propulate.operators.base import check_probability
+from optuna_propulate.evolution.arguments import check_probability
 from optuna_propulate.operators.base import offspring
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from optuna_propulate.evolution.arguments import check_probability
 from optuna_propulate.evolution.individual import Individual
 from optuna_propulate.evolution.individual import Lineage
-from optuna_propulate.operators.base import check_probability
 
 
 if TYPE_CHECKING:

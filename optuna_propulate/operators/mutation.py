@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from optuna.distributions import IntDistribution
 
+from optuna_propulate.evolution.arguments import check_probability
 from optuna_propulate.evolution.genes import is_ordered
 from optuna_propulate.operators.base import changed
-from optuna_propulate.operators.base import check_probability
 
 
 if TYPE_CHECKING:

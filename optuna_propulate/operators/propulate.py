@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from optuna_propulate.evolution.arguments import check_probability
 from optuna_propulate.operators.base import Pipeline
-from optuna_propulate.operators.base import check_probability
 from optuna_propulate.operators.crossover import UniformCrossover
 from optuna_propulate.operators.initialization import RandomInitialization
 from optuna_propulate.operators.mutation import IntervalMutation

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from optuna_propulate.evolution.arguments import check_integer
 from optuna_propulate.evolution.ranking import by_loss
 
 
@@ -27,7 +28,7 @@ class SelectBest:
     n: int
 
     def __post_init__(self) -> None:
-        _check_count("n", self.n)
+        check_integer("n", self.n, 1)
 
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
@@ -46,7 +47,7 @@ class SelectWorst:
     n: int
 
     def __post_init__(self) -> None:
-        _check_count("n", self.n)
+        check_integer("n", self.n, 1)
 
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
@@ -73,8 +74,8 @@ class SelectTournament:
     size: int = 2
 
     def __post_init__(self) -> None:
-        _check_count("n", self.n)
-        _check_count("size", self.size)
+        check_integer("n", self.n, 1)
+        check_integer("size", self.size, 1)
 
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
@@ -98,7 +99,7 @@ class SelectUniform:
     n: int
 
     def __post_init__(self) -> None:
-        _check_count("n", self.n)
+        check_integer("n", self.n, 1)
 
     def __call__(
         self, individuals: Sequence[Individual], rng: np.random.Generator
@@ -113,8 +114,3 @@ def _different(size: int, n: int, rng: np.random.Generator) -> Sequence[int]:
         return [int(place) for place in rng.permutation(n)[:size]]
     first, second = int(rng.random() * n), int(rng.random() * (n - 1))  # a fifth of the time
     return first, second + (second >= first)
-
-
-def _check_count(name: str, count: int) -> None:
-    if count < 1:
-        raise ValueError(f"{name} must be at least 1, but got {count}.")

@@ -6,6 +6,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from optuna_propulate.evolution.arguments import check_integer
+from optuna_propulate.evolution.arguments import check_seconds
+
 
 if TYPE_CHECKING:
     from optuna_propulate.parallel.team import AnyTeam
@@ -14,6 +17,20 @@ _UNLIMITED = 2**61
 _CLOSED = 2**62
 _STARTED, _FINISHED, _SIGNAL = 0, 1, 2  # the counters of a budget
 _TOLD_EVERY = 0.1  # in seconds, how many trials have finished
+
+
+def check_limits(n_trials: int | None, timeout: float | None, stop_grace: float | None) -> None:
+    """Check what ends a search.
+
+    Raises:
+        TypeError: If ``n_trials`` is no integer, or a time no number.
+        ValueError: If one is negative or not a number.
+    """
+    if n_trials is not None:
+        check_integer("n_trials", n_trials, 0)
+    for name, seconds in (("timeout", timeout), ("stop_grace", stop_grace)):
+        if seconds is not None:
+            check_seconds(name, seconds)
 
 
 class Budget:

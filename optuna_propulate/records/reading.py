@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import optuna
 from optuna.exceptions import StorageInternalError
 
 from optuna_propulate._optuna_compat import all_trials
@@ -13,8 +14,36 @@ from optuna_propulate._optuna_compat import trial_by_number
 
 
 if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
     from optuna.study import Study
     from optuna.trial import FrozenTrial
+
+
+_NAMED = 10  # studies
+
+
+def study_of(storage: BaseStorage, study_name: str | None) -> Study:
+    """Return a study that exists.
+
+    Args:
+        storage: Where it is.
+        study_name: Its name; ``None`` if there is no other.
+
+    Raises:
+        KeyError: If there is no study of this name; the names that there are are in the message.
+        ValueError: If the name is missing and there is not exactly one study, likewise.
+    """
+    try:
+        return optuna.load_study(study_name=study_name, storage=storage)
+    except (KeyError, ValueError):
+        names = optuna.get_all_study_names(storage)
+        shown = ", ".join(map(repr, names[:_NAMED])) + ", ..." * (len(names) > _NAMED)
+        there = f"those there are: {shown}" if names else "there are none"
+        if study_name is not None and study_name not in names:
+            raise KeyError(f"There is no study {study_name!r}; {there}.") from None
+        if study_name is None and len(names) != 1:
+            raise ValueError(f"Which study? Give study_name; {there}.") from None
+        raise
 
 
 def read_trials(study: Study) -> list[FrozenTrial]:

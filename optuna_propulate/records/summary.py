@@ -7,6 +7,7 @@ from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from optuna_propulate._optuna_compat import trial_by_number
+from optuna_propulate.evolution.arguments import check_integer
 from optuna_propulate.records.attributes import island_of
 from optuna_propulate.records.conversion import complete
 from optuna_propulate.records.conversion import rank_of
@@ -42,8 +43,7 @@ def summarize(study: Study, top_n: int = 1) -> str:
 
 def summary_of(study: Study, trials: Sequence[FrozenTrial], top_n: int) -> str:
     """Return what ``summarize`` does, of trials that have been read."""
-    if top_n < 1:
-        raise ValueError(f"top_n must be at least 1, but got {top_n}.")
+    check_integer("top_n", top_n, 1)
     islands, travelled = survey(trials, study.direction)
     individuals = complete(trials)
     lines = [f"{study.study_name}: {len(individuals)} complete of {len(trials)} trials"]

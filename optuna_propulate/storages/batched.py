@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 
 from optuna_propulate._optuna_compat import FrozenStudy
 from optuna_propulate._optuna_compat import set_trial_id
+from optuna_propulate.evolution.arguments import check_integer
 from optuna_propulate.storages.client.live import LiveTrial
 from optuna_propulate.storages.client.live import copy_trial
 from optuna_propulate.storages.client.rank import RankClient
@@ -104,8 +105,7 @@ class BatchedRDBStorage(BaseStorage):
         ):
             if not value > 0.0:
                 raise ValueError(f"{name} must be above 0, but got {value}.")
-        if retry < 0:
-            raise ValueError(f"retry must be at least 0, but got {retry}.")
+        check_integer("retry", retry, 0)
         self._retry, self._in_thread = retry, in_thread
         self._url = absolute_url(url)
         self._settings: dict[str, Any] = {

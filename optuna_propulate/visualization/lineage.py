@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from optuna_propulate.evolution.arguments import check_integer
 from optuna_propulate.records.attributes import generation_of
 from optuna_propulate.records.attributes import island_of
 from optuna_propulate.records.attributes import operators_of
@@ -41,8 +42,7 @@ def plot_lineage(study: Study, trial: int | None = None, n_ancestors: int = 100)
             is complete, the trial is not complete, or ``n_ancestors`` is below 1.
     """
     plotly = plotly_for("plot_lineage")
-    if n_ancestors < 1:
-        raise ValueError(f"n_ancestors must be at least 1, but got {n_ancestors}.")
+    check_integer("n_ancestors", n_ancestors, 1)
     trials = {one.number: one for one in complete(trials_for("plot_lineage", study))}
     if not trials:
         raise ValueError(f"No trial of the study {study.study_name!r} is complete.")

@@ -98,7 +98,7 @@ def test_other_distributions_under_the_same_name_are_optunas_own_error(tmp_path:
     optuna.create_study(storage=url, study_name="s").optimize(
         lambda trial: trial.suggest_int("x", 0, 9), n_trials=3
     )
-    study = optuna_propulate.load_study("s", storage=url)
+    study = optuna_propulate.load_study(url, study_name="s")
     with pytest.raises(ValueError, match="distribution kind"):
         study.optimize(lambda trial: trial.suggest_float("x", 0, 9), n_trials=1)
     assert study.trials[-1].state == TrialState.FAIL

@@ -30,7 +30,6 @@ from optuna_propulate.operators import SelectBest
 from optuna_propulate.operators import SelectUniform
 from optuna_propulate.operators import UniformCrossover
 from optuna_propulate.operators.base import changed
-from optuna_propulate.operators.base import check_probability
 from optuna_propulate.operators.base import offspring
 
 
@@ -185,14 +184,3 @@ def test_a_changed_offspring_keeps_its_parents_and_its_generation(individual: In
 @given(individuals())
 def test_a_changed_trial_becomes_the_parent_of_the_change(trial: Individual) -> None:
     assert changed(trial, {}, "Shift") == offspring({}, [trial], "Shift")
-
-
-@pytest.mark.parametrize("value", [0, 0.0, 0.3, 1.0, 1])
-def test_a_probability_passes_unchanged(value: float) -> None:
-    assert check_probability("chance", value) == value
-
-
-@pytest.mark.parametrize("value", [-1e-9, 1.0 + 1e-9, -1, 2, math.inf, -math.inf, math.nan])
-def test_what_is_no_probability_is_refused_by_name(value: float) -> None:
-    with pytest.raises(ValueError, match=rf"chance.*\[0, 1\].*{value}"):
-        check_probability("chance", value)

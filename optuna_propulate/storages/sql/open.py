@@ -66,7 +66,7 @@ def open_rdb(url: str, engine_kwargs: Mapping[str, Any] | None = None) -> RDBSto
     try:
         return _opened_together(parsed, dialect.engine_arguments(parsed, engine_kwargs or {}))
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
-        reason = str(getattr(error, "orig", None) or error)
+        reason = _reason(parsed, error)
         secrets = [parsed.password, *(parsed.query.get(key) for key in _SECRETS)]
         for secret in filter(None, secrets):
             reason = reason.replace(str(secret), "***")
@@ -74,6 +74,32 @@ def open_rdb(url: str, engine_kwargs: Mapping[str, Any] | None = None) -> RDBSto
         raise StorageInternalError(
             f"The storage {shown(url)} cannot be opened: {reason}"
         ) from None
+
+
+def check_exists(url: str) -> None:
+    """Check that a database which is a file is there: opening one that is not makes it.
+
+    Raises:
+        FileNotFoundError: If it is not.
+        ValueError: If ``url`` cannot be parsed.
+    """
+    path = sqlite_file(parse_url(url))
+    if path is not None and not path.exists():
+        raise FileNotFoundError(f"There is no file {working_folder() / path}.")
+
+
+def _reason(url: URL, error: Exception) -> str:
+    """Return why a database cannot be opened, with what to do where that is known."""
+    path = sqlite_file(url)
+    if path is not None and not path.parent.exists():
+        return f"there is no folder {(working_folder() / path).parent}"
+    if isinstance(error, ImportError):
+        extra = dialect_of(url.get_backend_name()).extra
+        return (
+            f"the driver {url.get_driver_name()} is not installed; pip install "
+            f"'optuna-propulate[{extra}]' brings one for a URL that names none"
+        )
+    return str(getattr(error, "orig", None) or error)
 
 
 def _opened_together(url: URL, arguments: dict[str, Any]) -> RDBStorage:

@@ -28,9 +28,11 @@ class Dialect:
 
     Attributes:
         names: How URLs name such databases.
+        extra: The extra of this package that brings a driver.
     """
 
     names: ClassVar[tuple[str, ...]]
+    extra: ClassVar[str] = ""
 
     def with_driver(self, url: URL) -> URL:
         """Return the URL with the driver that is used where it names none."""

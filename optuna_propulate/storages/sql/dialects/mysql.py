@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -21,13 +22,23 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 
+_TOLD = ("mysql", "mysql+pymysql", "mariadb", "mariadb+pymysql")
+"""The drivers that are told how long to try to connect."""
+
+
 class MySQL(Dialect):
     """Tells MariaDB from MySQL by what the server says."""
 
     names = ("mysql", "mariadb")
+    extra = "mysql"
+
+    def with_driver(self, url: URL) -> URL:
+        if url.drivername not in self.names or find_spec("MySQLdb") is not None:
+            return url
+        return url.set(drivername=f"{url.drivername}+pymysql")
 
     def connect_args(self, url: URL) -> dict[str, Any]:
-        return super().connect_args(url) if url.drivername in ("mysql", "mysql+pymysql") else {}
+        return super().connect_args(url) if url.drivername in _TOLD else {}
 
     def prepare(self, engine: Engine, *, writing: bool) -> None:
         if not writing:

@@ -32,6 +32,7 @@ class PostgreSQL(Dialect):
     """Takes new rows by ``COPY``, if psycopg 3 is the driver."""
 
     names = ("postgresql",)
+    extra = "postgresql"
 
     def with_driver(self, url: URL) -> URL:
         if url.drivername != "postgresql":
