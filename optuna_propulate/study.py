@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import Any
@@ -35,6 +36,7 @@ from optuna_propulate.records.reading import study_of
 from optuna_propulate.records.summary import summarize
 from optuna_propulate.sampler import PropulateSampler
 from optuna_propulate.storages.batched import BatchedRDBStorage
+from optuna_propulate.storages.sql.open import announced
 from optuna_propulate.storages.sql.open import check_exists
 from optuna_propulate.storages.sql.open import open_rdb
 from optuna_propulate.storages.sql.open import parse_url
@@ -311,17 +313,8 @@ def _open_study(
         team.attempt(sampler.connect)
     if n_objectives is None and isinstance(where, str):
         team.from_root(lambda: check_exists(where))
-    opened = team.attempt(lambda: _opened(where, team))
-    with ExitStack() as undone:
-        if opened is not where and isinstance(opened, BatchedRDBStorage):
-            undone.callback(opened.close)
-        _check_shared(opened, team)
-        name = team.from_root(lambda: open_on_root(opened).study_name)
-        study = team.attempt(lambda: IslandStudy(name, opened, sampler, pruner))
-        if isinstance(sampler, PropulateSampler):
-            team.attempt(lambda: _check_one_objective(len(study.directions)))
-        undone.pop_all()
-    study._team = team
+    with announced(where) if isinstance(where, str) and team.rank == 0 else nullcontext():
+        study = _study_in(where, team, open_on_root, sampler, pruner)
     team.from_root(lambda: _log_start(study, where, team.size))
     if isinstance(sampler, PropulateSampler) and team.size > 1:
         share = team.share_from_root(
@@ -330,6 +323,28 @@ def _open_study(
             )
         )
         team.attempt(lambda: sampler.resume(study, share))
+    return study
+
+
+def _study_in(
+    where: str | BaseStorage | None,
+    team: AnyTeam,
+    open_on_root: Callable[[BaseStorage], optuna.Study],
+    sampler: BaseSampler,
+    pruner: BasePruner | None,
+) -> IslandStudy:
+    """Open a storage and a study in it; leave nothing open that was opened here if that fails."""
+    with ExitStack() as undone:
+        opened = team.attempt(lambda: _opened(where, team))
+        if opened is not where and isinstance(opened, BatchedRDBStorage):
+            undone.callback(opened.close)
+        _check_shared(opened, team)
+        name = team.from_root(lambda: open_on_root(opened).study_name)
+        study = team.attempt(lambda: IslandStudy(name, opened, sampler, pruner))
+        if isinstance(sampler, PropulateSampler):
+            team.attempt(lambda: _check_one_objective(len(study.directions)))
+        study._team = team
+        undone.pop_all()
     return study
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
+import threading
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -216,3 +218,21 @@ def test_a_sampler_of_one_objective_refuses_a_study_of_several(folder: Path) -> 
     study = optuna_propulate.load_study(url, study_name="two", sampler=other)
     study.optimize(lambda trial: (trial.suggest_float("x", 0, 1), 1.0), n_trials=2)
     assert len(study.trials) == 2
+
+
+def test_a_locked_database_is_waited_for_with_a_word(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optuna_propulate.storages.sql.open._PATIENCE", 0.2)
+    optuna.logging.enable_propagation()
+    holder = sqlite3.connect("study.db", isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN EXCLUSIVE")
+    release = threading.Timer(2.0, holder.execute, ["ROLLBACK"])
+    release.start()
+    try:
+        optuna_propulate.create_study("sqlite:///study.db", study_name="new")
+    finally:
+        release.join()
+        holder.close()
+        optuna.logging.disable_propagation()
+    assert "Waiting for sqlite:///study.db: it is locked" in caplog.text

@@ -12,6 +12,7 @@ from typing import TypeVar
 from optuna.exceptions import OptunaError
 
 from optuna_propulate.records.reading import study_of
+from optuna_propulate.storages.sql.open import announced
 from optuna_propulate.storages.sql.open import check_exists
 from optuna_propulate.storages.sql.open import open_rdb
 from optuna_propulate.study import DEFAULT_STORAGE
@@ -50,7 +51,8 @@ def loaded(given: argparse.Namespace) -> optuna.Study:
 
     def load() -> optuna.Study:
         check_exists(given.storage)
-        return study_of(open_rdb(given.storage), given.study_name)
+        with announced(given.storage):
+            return study_of(open_rdb(given.storage), given.study_name)
 
     return checked(load)
 

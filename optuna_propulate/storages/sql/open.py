@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 
+import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL
@@ -23,8 +26,12 @@ from optuna_propulate.storages.sql.sqlite_file import sqlite_file
 
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from collections.abc import Mapping
 
+_logger = optuna.logging.get_logger("optuna." + __name__)
+
+_PATIENCE = 3.0  # in seconds
 
 _N_TRIES, _PAUSE = 5, 0.3  # the pause in seconds
 _MADE_BY_OTHERS = ("already exist", "unique constraint", "duplicate")
@@ -74,6 +81,19 @@ def open_rdb(url: str, engine_kwargs: Mapping[str, Any] | None = None) -> RDBSto
         raise StorageInternalError(
             f"The storage {shown(url)} cannot be opened: {reason}"
         ) from None
+
+
+@contextmanager
+def announced(url: str) -> Iterator[None]:
+    """Say what is waited for if the block takes long: a database may be locked, or away."""
+    waiting = f"Waiting for {shown(url)}: it is locked, or does not answer."
+    timer = threading.Timer(_PATIENCE, _logger.warning, [waiting])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def check_exists(url: str) -> None:
