@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from contextlib import nullcontext
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import Any
@@ -20,6 +21,8 @@ from optuna_propulate._optuna_compat import study_id_of
 from optuna_propulate.islands.resuming import deal_out
 from optuna_propulate.optimize.budget import Budget
 from optuna_propulate.optimize.budget import check_limits
+from optuna_propulate.optimize.goal import Goal
+from optuna_propulate.optimize.goal import check_goal
 from optuna_propulate.optimize.loop import Loop
 from optuna_propulate.optimize.loop import save
 from optuna_propulate.optimize.progress_bar import ProgressBar
@@ -31,6 +34,7 @@ from optuna_propulate.parallel.progress_thread import mpi_progress
 from optuna_propulate.parallel.team import AnyTeam
 from optuna_propulate.parallel.team import LocalTeam
 from optuna_propulate.parallel.team import Team
+from optuna_propulate.records.ending import keep_end
 from optuna_propulate.records.reading import n_trials_of
 from optuna_propulate.records.reading import study_of
 from optuna_propulate.records.summary import summarize
@@ -167,8 +171,10 @@ class IslandStudy(optuna.Study):
         show_progress_bar: bool = False,
         *,
         stop_grace: float | None = None,
+        target: float | None = None,
+        patience: int | None = None,
     ) -> None:
-        """Run trials until the budget, the time or somebody's patience ends; collective.
+        """Run trials until the budget or the time is used up, or the goal reached; collective.
 
         An exception that is not in ``catch`` ends the whole job: its traceback is printed with
         its rank, and every rank ends with a status other than 0.
@@ -189,6 +195,9 @@ class IslandStudy(optuna.Study):
             stop_grace: How long trials under way may go on after ``timeout`` or a signal, in
                 seconds, before they are interrupted and fail; ``None`` until they end. Trials in
                 threads of ``n_jobs`` are not interrupted.
+            target: A value that is good enough: no trial starts once one has it, or better.
+            patience: After how many complete or pruned trials in a row, over all ranks, none of
+                them better than the best before, no trial starts any more; at least 1.
 
         Raises:
             SystemExit: After a signal.
@@ -197,24 +206,33 @@ class IslandStudy(optuna.Study):
                 not allow.
             TypeError: If ``func`` or a callback cannot be called, ``catch`` is no exception, or
                 ``n_trials`` is no integer.
-            ValueError: If the ranks were given different budgets, a budget is negative, or
-                ``n_jobs`` is 0.
+            ValueError: If the ranks were given different budgets, a budget is negative,
+                ``n_jobs`` is 0, or ``target`` or ``patience`` is given for several objectives.
         """
         began = time.monotonic()
         team = self._team
         team.attempt(lambda: check_limits(n_trials, timeout, stop_grace))
+        team.attempt(lambda: check_goal(target, patience, len(self.directions)))
         loop = team.attempt(
             lambda: Loop.checked(self, team, func, n_jobs, catch, callbacks, gc_after_trial)
         )
-        team.agree(n_trials=n_trials, timeout=timeout, stop_grace=stop_grace)
+        team.agree(
+            n_trials=n_trials,
+            timeout=timeout,
+            stop_grace=stop_grace,
+            target=target,
+            patience=patience,
+        )
         deadline = None if timeout is None else began + timeout
         set_stop_flag(self, False)
         self._budget = budget = Budget(team, n_trials)
+        goal = Goal(self, team, budget, target, patience)
         stopping = Stopping(self, team, budget, deadline, stop_grace)
         shown = show_progress_bar and team.rank == 0
         try:
             with ProgressBar(self, shown, n_trials, budget) as bar:
-                loop = replace(loop, callbacks=(*loop.callbacks, *bar.callbacks))
+                callbacks = (*goal.callbacks, *loop.callbacks, *bar.callbacks)
+                loop = replace(loop, callbacks=callbacks)
                 with mpi_progress(team, bar.refresh), stopping:
                     loop.run(self, team, budget, deadline, stopping)
                     budget.share_finished()
@@ -233,21 +251,20 @@ class IslandStudy(optuna.Study):
         finally:
             self._budget = None
         number = stopping.signal or budget.interrupted_by()
+        if team.rank == 0 and goal.reached:
+            _note_end(self, goal.reached)
         budget.free()
         storage_of(self).remove_session()
         _exit_after(number)
         _raise_if_kept(kept)
 
-    def summary(self, top_n: int = 1) -> str:
-        """Print the best individuals of each island, how many there are, and who migrated.
+    def summary(self, top_n: int = 1) -> None:
+        """Print how far the study is, the best, and each island's best, number and migrants.
 
         Reads the study as it is; any rank may call it, and rank 0 prints.
 
         Args:
             top_n: How many individuals of each island are shown; at least 1.
-
-        Returns:
-            What was printed.
 
         Raises:
             ValueError: If ``top_n`` is below 1.
@@ -255,7 +272,6 @@ class IslandStudy(optuna.Study):
         text = summarize(self, top_n)
         if self._team.rank == 0:
             print(text, flush=True)
-        return text
 
     def stop(self) -> None:
         """Let no rank start another trial; those under way are finished.
@@ -273,6 +289,13 @@ class IslandStudy(optuna.Study):
         state.pop("_team", None)
         state.pop("_budget", None)
         return state
+
+
+def _note_end(study: optuna.Study, reason: str) -> None:
+    """Say why a search has ended, and keep it in the study if that can be reached."""
+    _logger.info(f"The search ends: {reason}.")
+    with suppress(StorageInternalError):
+        keep_end(study, reason)
 
 
 def _exit_after(number: int) -> None:

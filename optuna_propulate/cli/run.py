@@ -24,6 +24,7 @@ from optuna_propulate.cli.summary import show
 from optuna_propulate.evolution.arguments import check_integer
 from optuna_propulate.islands.migration import Pollination
 from optuna_propulate.optimize.budget import check_limits
+from optuna_propulate.optimize.goal import check_goal
 from optuna_propulate.optimize.progress_bar import best_so_far
 from optuna_propulate.optimize.throttle import Throttle
 from optuna_propulate.parallel.launch import communicator
@@ -52,9 +53,11 @@ _SAMPLER_OPTIONS = ("population_size", "islands", "topology", "island", "seed")
 
 
 def _run(given: argparse.Namespace) -> None:
-    if given.n_trials is None and given.timeout is None:
-        refuse("give --n-trials, --timeout or both, else the search never ends")
+    ends = (given.n_trials, given.timeout, given.target, given.patience)
+    if all(end is None for end in ends):
+        refuse("give --n-trials, --timeout, --target or --patience: else the search never ends")
     checked(lambda: check_limits(given.n_trials, given.timeout, given.stop_grace))
+    checked(lambda: check_goal(given.target, given.patience))
     objective = checked(lambda: load_objective(given.objective), (ImportError,))
     catch = checked(lambda: [_exception(name) for name in given.catch])
     pruner = checked(lambda: _pruner(given))
@@ -84,6 +87,8 @@ def _run(given: argparse.Namespace) -> None:
         objective,
         n_trials=given.n_trials,
         timeout=given.timeout,
+        target=given.target,
+        patience=given.patience,
         catch=catch,
         callbacks=callbacks,
         show_progress_bar=is_terminal,
@@ -250,6 +255,10 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--n-trials", type=int, metavar="N", help="of all ranks together")
     parser.add_argument(
         "--timeout", type=float, metavar="S", help="no trial starts after S seconds"
+    )
+    parser.add_argument("--target", type=float, metavar="VALUE", help="a value that is enough")
+    parser.add_argument(
+        "--patience", type=int, metavar="N", help="end after N trials in a row, none the best"
     )
     parser.add_argument("--stop-grace", type=float, metavar="S", help="then trials have S seconds")
     parser.add_argument(

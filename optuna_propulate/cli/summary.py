@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -10,8 +9,7 @@ from optuna_propulate.cli.command import add_command
 from optuna_propulate.cli.command import checked
 from optuna_propulate.cli.command import loaded
 from optuna_propulate.evolution.arguments import check_integer
-from optuna_propulate.records.summary import summary_of
-from optuna_propulate.storages.outlines import outlined_trials
+from optuna_propulate.records.summary import summarize
 
 
 if TYPE_CHECKING:
@@ -26,16 +24,8 @@ def _run(given: argparse.Namespace) -> None:
 
 
 def show(study: optuna.Study, top: int = 1) -> None:
-    """Print how many trials there are, how fast they came, and the best of each island."""
-    trials = checked(lambda: outlined_trials(study), status=1)
-    states = Counter(trial.state.name.lower() for trial in trials)
-    counts = ", ".join(f"{n} {state}" for state, n in sorted(states.items())) or "none yet"
-    print(f"study {study.study_name}: {len(trials)} trials ({counts})")
-    starts = [trial.datetime_start for trial in trials if trial.datetime_start]
-    ends = [trial.datetime_complete for trial in trials if trial.datetime_complete]
-    if starts and ends and (seconds := (max(ends) - min(starts)).total_seconds()) > 0:
-        print(f"{len(ends) / seconds:.3g} trials/s from the first start to the last end")
-    print(checked(lambda: summary_of(study, trials, top), status=1), flush=True)
+    """Print what ``IslandStudy.summary`` does, of any study."""
+    print(checked(lambda: summarize(study, top), status=1), flush=True)
 
 
 def add_to(commands: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -34,7 +35,7 @@ def check_seconds(name: str, value: Any) -> None:
         TypeError: If it is no number.
         ValueError: If it is negative, or not a number.
     """
-    if not _number(name, value) >= 0.0:
+    if not check_number(name, value) >= 0.0:
         raise ValueError(f"{name} must not be negative, but got {value}.")
 
 
@@ -45,15 +46,24 @@ def check_probability(name: str, value: Any) -> float:
         TypeError: If it is no number.
         ValueError: If it is not in [0, 1].
     """
-    if not 0.0 <= _number(name, value) <= 1.0:
+    if not 0.0 <= check_number(name, value) <= 1.0:
         raise ValueError(f"{name} must be in [0, 1], but got {value}.")
     return float(value)
 
 
-def _number(name: str, value: Any) -> float:
+def check_number(name: str, value: Any) -> float:
+    """Return a number as a ``float``.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is NaN.
+    """
     if isinstance(value, (str, bytes)):
         raise TypeError(f"{name} must be a number, but got {value!r}.")
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, but got {value!r}.") from None
+    if math.isnan(number):
+        raise ValueError(f"{name} must be a number, but got {value!r}.")
+    return number

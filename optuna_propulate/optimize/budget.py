@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 _UNLIMITED = 2**61
 _CLOSED = 2**62
-_STARTED, _FINISHED, _SIGNAL = 0, 1, 2  # the counters of a budget
+_STARTED, _FINISHED, _SIGNAL = 0, 1, 2
+BEST, SINCE_BEST, ENDED_BY = 3, 4, 5
+"""The counters of a goal."""
 _TOLD_EVERY = 0.1  # in seconds, how many trials have finished
 
 
@@ -42,30 +44,33 @@ class Budget:
     Args:
         team: Whose ranks share the budget.
         n_trials: How many trials all ranks together start; ``None`` for no limit.
+
+    Attributes:
+        counters: What is counted, which ``Goal`` counts as well.
     """
 
     def __init__(self, team: AnyTeam, n_trials: int | None) -> None:
         self._limit = _UNLIMITED if n_trials is None else n_trials
-        self._counters = team.counters(3)
+        self.counters = team.counters(6)
         self._lock = threading.Lock()
         self._untold, self._told_at = 0, 0.0
 
     def claim(self) -> bool:
         """Claim one trial; return whether there was one left."""
-        return self._counters.add(_STARTED, 1) < self._limit
+        return self.counters.add(_STARTED, 1) < self._limit
 
     def close(self) -> None:
         """Leave nothing to claim, on any rank."""
-        self._counters.put(_STARTED, _CLOSED)
+        self.counters.put(_STARTED, _CLOSED)
 
     def interrupt(self, number: int) -> None:
         """Leave nothing to claim, as a signal with this number was received."""
-        self._counters.put(_SIGNAL, number)
+        self.counters.put(_SIGNAL, number)
         self.close()
 
     def interrupted_by(self) -> int:
         """Return the number of the signal that some rank received; 0 for none."""
-        return self._counters.get(_SIGNAL)
+        return self.counters.get(_SIGNAL)
 
     def note_finished(self) -> None:
         """Count a trial that finished; of many in a short time, rank 0 hears together."""
@@ -80,12 +85,12 @@ class Budget:
         with self._lock:
             n, self._untold, self._told_at = self._untold, 0, time.monotonic()
         if n:
-            self._counters.add(_FINISHED, n)
+            self.counters.add(_FINISHED, n)
 
     def n_finished(self) -> int:
         """Return how many trials have finished on all ranks."""
-        return self._counters.get(_FINISHED)
+        return self.counters.get(_FINISHED)
 
     def free(self) -> None:
         """Give the counters back; collective."""
-        self._counters.free()
+        self.counters.free()

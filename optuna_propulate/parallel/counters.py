@@ -29,6 +29,10 @@ class Counters(Protocol):
         """Set a counter."""
         ...
 
+    def lower(self, counter: int, value: int) -> int:
+        """Set a counter to a value that is less than it; return what it was before."""
+        ...
+
     def get(self, counter: int) -> int:
         """Return what a counter is."""
         ...
@@ -57,6 +61,13 @@ class LocalCounters:
         with self._lock:
             self._values[counter] = value
 
+    def lower(self, counter: int, value: int) -> int:
+        """Set a counter to a value that is less than it; return what it was before."""
+        with self._lock:
+            before = self._values[counter]
+            self._values[counter] = min(before, value)
+        return before
+
     def get(self, counter: int) -> int:
         """Return what a counter is."""
         return self.add(counter, 0)
@@ -79,6 +90,7 @@ class SharedCounters:
         from mpi4py import MPI
 
         self._sum, self._replace, self._no_op = MPI.SUM, MPI.REPLACE, MPI.NO_OP
+        self._min = MPI.MIN
         self._comm, self._n = comm, n
         width = np.dtype(np.int64).itemsize
         self._window = MPI.Win.Allocate(n * width if comm.rank == 0 else 0, width, comm=comm)
@@ -103,6 +115,10 @@ class SharedCounters:
     def put(self, counter: int, value: int) -> None:
         """Set a counter."""
         self._fetch(counter, value, self._replace)
+
+    def lower(self, counter: int, value: int) -> int:
+        """Set a counter to a value that is less than it; return what it was before."""
+        return self._fetch(counter, value, self._min)
 
     def get(self, counter: int) -> int:
         """Return what a counter is."""

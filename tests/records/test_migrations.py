@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+from datetime import datetime
+from datetime import timedelta
 from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
 
 import optuna_propulate
 from optuna_propulate.islands import migrations
 from optuna_propulate.records.migrations import residences
+from optuna_propulate.records.summary import summarize
 
 
 def _study(*trials: dict[str, Any]) -> optuna_propulate.IslandStudy:
@@ -67,15 +72,17 @@ def test_the_summary_shows_the_best_of_each_island_and_who_moved(
         {"value": 2.0, "island": 0},
         {"value": 4.0, "island": 1},
     )
-    assert study.summary(top_n=2).splitlines() == [
-        "s: 3 complete of 3 trials",
+    assert summarize(study, top_n=2).splitlines() == [
+        "study s: 3 trials (3 complete)",
+        "best 2, trial 1: {'x': 2.0}",
         "island 0: 1 individuals active, 2 bred here, 0 migrants in, 1 out (1 worker)",
         "  3, trial 0: {'x': 3.0}",
         "island 1: 2 individuals active, 1 bred here, 1 migrants in, 0 out (1 worker)",
         "  2, trial 1: {'x': 2.0}",
         "  4, trial 2: {'x': 4.0}",
     ]
-    assert capsys.readouterr().out.startswith("s: 3 complete of 3 trials\nisland 0: ")
+    study.summary(top_n=2)
+    assert capsys.readouterr().out == summarize(study, top_n=2) + "\n"
     with pytest.raises(ValueError, match="top_n must be at least 1, but got 0"):
         study.summary(top_n=0)
 
@@ -83,12 +90,30 @@ def test_the_summary_shows_the_best_of_each_island_and_who_moved(
 def test_trials_of_other_samplers_are_counted_apart() -> None:
     study = _study({"value": 3.0, "island": 0})
     study.add_trial(optuna.trial.create_trial(value=1.0))
-    assert study.summary().splitlines() == [
-        "s: 2 complete of 2 trials",
+    assert summarize(study).splitlines() == [
+        "study s: 2 trials (2 complete)",
+        "best 1, trial 1: {}",
         "island 0: 1 individuals active, 1 bred here, 0 migrants in, 0 out (1 worker)",
         "  3, trial 0: {'x': 3.0}",
         "no island: 1 individuals of other samplers",
     ]
+
+
+def test_the_speed_is_that_of_the_latest_run() -> None:
+    study = _study()
+    first, second = datetime(2026, 1, 1, 12, 0), datetime(2026, 1, 2, 12, 0)
+    for start, seconds in ((first, range(10)), (second, range(0, 40, 4))):
+        for second_of in seconds:
+            study.add_trial(
+                FrozenTrial(
+                    number=0, trial_id=0, state=TrialState.COMPLETE, value=float(second_of),
+                    datetime_start=start + timedelta(seconds=second_of),
+                    datetime_complete=start + timedelta(seconds=second_of + 4),
+                    params={}, distributions={}, user_attrs={}, system_attrs={},
+                    intermediate_values={},
+                )
+            )  # fmt: skip
+    assert "0.25 trials/s in the latest of 2 runs" in summarize(study).splitlines()
 
 
 def test_copies_are_no_individuals_of_their_own_in_the_summary() -> None:
@@ -102,7 +127,7 @@ def test_copies_are_no_individuals_of_their_own_in_the_summary() -> None:
         },
         {"value": 4.0, "island": 1},
     )
-    assert study.summary().splitlines()[1:] == [
+    assert summarize(study).splitlines()[2:] == [
         "island 0: 1 individuals active, 1 bred here, 0 migrants in, 1 out (1 worker)",
         "  3, trial 0: {'x': 3.0}",
         "island 1: 1 individuals active, 1 bred here, 1 migrants in, 0 out (1 worker)",

@@ -67,10 +67,11 @@ def test_figures_and_summaries_of_a_database_read_as_those_in_memory(database: s
     for storage in (database, None):
         study = optuna.create_study(storage=storage, study_name="s")
         fill(study)
-        shown.append(summarize(study, 2))
+        lines = summarize(study, 2).splitlines()
+        shown.append([line for line in lines if "trials/s" not in line])
         assert plot_best_values(study).data
     assert shown[0] == shown[1]
-    assert "trial 0: {'x': 0.5}" in shown[0]
+    assert any("trial 0: {'x': 0.5}" in line for line in shown[0])
 
 
 def test_a_study_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
