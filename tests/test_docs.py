@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import optuna
 import pytest
+from support.servers import free_port
 
 
 if TYPE_CHECKING:
@@ -33,6 +39,47 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, mpiexec: Callable) 
             )  # fmt: skip
             status, errors = process.returncode, process.stderr
         assert status == 0, f"block {number} of {page.name}:\n{errors}"
+
+
+def test_the_commands_of_the_readme_run_in_their_order(tmp_path: Path, mpiexec: Callable) -> None:
+    """As they stand; installing is what the environment of the tests has done."""
+    pieces = re.split(r"^```", README.read_text(), flags=re.MULTILINE)
+    script = next(piece for piece in pieces if 'study_name="tune"' in piece)
+    commands = next(piece for piece in pieces if piece.startswith("sh\npython tune.py"))
+    (tmp_path / "tune.py").write_text(script.removeprefix("python\n"))
+    *searches, watching = (line.partition("#")[0].strip() for line in commands.splitlines()[1:])
+    places = [str(Path(program).parent) for program in (sys.executable, mpiexec.launcher)]
+    environ = {**os.environ, "PATH": os.pathsep.join([*places, os.environ["PATH"]])}
+    for command in searches:
+        process = subprocess.run(
+            command,
+            shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120,
+            check=False,
+        )  # fmt: skip
+        assert process.returncode == 0, f"{command}:\n{process.stderr}"
+    study = optuna.load_study(study_name="tune", storage=f"sqlite:///{tmp_path}/study.db")
+    assert len(study.trials) == 2000
+    assert watching == "optuna-dashboard sqlite:///study.db"
+    port = free_port()
+    with subprocess.Popen(
+        [*watching.split(), "--port", str(port)], cwd=tmp_path, env=environ, stderr=subprocess.PIPE
+    ) as dashboard:
+        try:
+            page = fetched(f"http://127.0.0.1:{port}/api/studies")
+        finally:
+            dashboard.terminate()
+    assert b'"tune"' in page
+
+
+def fetched(url: str) -> bytes:
+    """Return what a server answers that may still be starting."""
+    for _ in range(200):
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return bytes(answer.read())
+        except urllib.error.URLError:
+            time.sleep(0.2)
+    raise TimeoutError(url)
 
 
 def test_most_pages_show_code() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from support.servers import free_port
 
 
 if TYPE_CHECKING:
@@ -100,13 +101,6 @@ class Dashboard:
                 return
 
 
-def _free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def _values_of_x(study: optuna.Study) -> set[float]:
     trials = study.get_trials(states=[TrialState.COMPLETE], deepcopy=False)
     return {trial.params["x"] for trial in trials}
@@ -143,7 +137,7 @@ def test_others_read_and_add_trials_while_ranks_write(mpiexec: Callable, tmp_pat
     ranks = subprocess.Popen(
         [launcher, "-n", "2", sys.executable, str(script)], start_new_session=True, cwd=tmp_path
     )
-    dashboard = Dashboard(url, _free_port())
+    dashboard = Dashboard(url, free_port())
     wanted: list[float] = []
     n_polls, asked_at = 0, time.monotonic()
     try:

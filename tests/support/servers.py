@@ -108,6 +108,12 @@ class MariaDB:
     close = stop
 
 
+def free_port() -> int:
+    """Return a port of this machine that nobody listens to just now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 class PgBouncer:
     """The Debian package ``pgbouncer``, by transactions, in front of a PostgreSQL of its own."""
 
@@ -119,9 +125,7 @@ class PgBouncer:
         from sqlalchemy.engine import make_url
 
         there = make_url(self._server.url)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         host = there.query["host"]
         configuration = self._folder / "pgbouncer.ini"
         configuration.write_text(
