@@ -258,6 +258,11 @@ class IslandStudy(optuna.Study):
         _exit_after(number)
         _raise_if_kept(kept)
 
+    @property
+    def is_root(self) -> bool:
+        """Whether this process is rank 0, or alone: what is printed there is printed once."""
+        return self._team.rank == 0
+
     def summary(self, top_n: int = 1) -> None:
         """Print how far the study is, the best, and each island's best, number and migrants.
 
@@ -270,7 +275,7 @@ class IslandStudy(optuna.Study):
             ValueError: If ``top_n`` is below 1.
         """
         text = summarize(self, top_n)
-        if self._team.rank == 0:
+        if self.is_root:
             print(text, flush=True)
 
     def stop(self) -> None:

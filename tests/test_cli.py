@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -35,11 +36,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _call(
+    folder: Path, *arguments: str, environ: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "optuna_propulate", *arguments]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=90, check=False
-    )
+        command, cwd=folder, capture_output=True, text=True, timeout=90, check=False,
+        env={**os.environ, **(environ or {})},
+    )  # fmt: skip
 
 
 def _trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
@@ -94,6 +98,19 @@ def test_ranks_search_together(folder: Path, mpiexec: Callable) -> None:
     assert {trial.user_attrs["island"] for trial in trials} <= {0, 1}
 
 
+def test_workers_are_started_by_the_command_itself(folder: Path, mpiexec: Callable) -> None:
+    arguments = ["--workers", "3", "--n-trials", "60", "--islands", "[1, 2]"]
+    done = _call(folder, *RUN, *arguments, environ={"MPIEXEC": mpiexec.launcher})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("study s: 60 trials (60 complete)") == 1
+    trials = _trials(folder)
+    assert len(trials) == 60
+    assert {trial.user_attrs["worker"] for trial in trials} <= {0, 1, 2}
+    twice = _call(folder, *RUN, *arguments, environ={"PMI_SIZE": "2"})
+    assert twice.returncode == 2
+    assert "leave it out under mpirun" in twice.stderr
+
+
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_import_names_the_unfit_trial_in_one_line_and_takes_the_others(
     tmp_path: Path, database: str, request: pytest.FixtureRequest
@@ -137,3 +154,10 @@ def test_lines_say_how_far_the_search_is(
     assert [line.rpartition(",")[0] for line in shown] == [
         f"{n} trials, best value {5 - n}" for n in (1, 2, 3)
     ]
+
+
+def test_a_line_says_how_much_is_left() -> None:
+    assert Lines(100)._line(40, 2.0, "best value 3") == (
+        "40 of 100 trials, best value 3, 2 trials/s, 0:00:30 left"
+    )
+    assert Lines(3)._line(4, 2.0, "best value 3").endswith("0:00:00 left")

@@ -58,11 +58,11 @@ def contents(folder: Path) -> dict[str, Any]:
     [
         ([], 2, "COMMAND"),
         (["tune"], 2, "invalid choice: 'tune'"),
-        (["run", "tune.py:objective"], 2, "give --n-trials, --timeout or both"),
+        (["run", "tune.py:objective"], 2, "give --n-trials, --timeout, --target or"),
         (["run", "tune.py:objective", "--n-trials", "-5"], 2, "n_trials must be at least 0"),
         (["run", "tune.py:objective", "--n-trials", "x"], 2, "invalid int value: 'x'"),
         (["run", "tune.py:objective", "--timeout", "-1"], 2, "timeout must not be negative"),
-        (["run", "tune.py:objective", "--timeout", "nan"], 2, "timeout must not be negative"),
+        (["run", "tune.py:objective", "--timeout", "nan"], 2, "timeout must be a number"),
         ([*RUN, "--stop-grace", "-1"], 2, "stop_grace must not be negative"),
         (["run", "tune.py:nothing", "--n-trials", "1"], 2, "tune.py has no function nothing"),
         (["run", "other.py:f", "--n-trials", "1"], 2, "there is no file other.py"),
@@ -83,6 +83,9 @@ def contents(folder: Path) -> dict[str, Any]:
         ([*RUN, "--sampler-option", "population_size=abc"], 2, "must be an integer"),
         ([*RUN, "--sampler-option", "population_size=1"], 2, "at least 2"),
         ([*RUN, "--sampler-option", "island=1"], 2, "island"),
+        ([*RUN, "--workers", "0"], 2, "--workers must be at least 1"),
+        ([*RUN, "--target", "nan"], 2, "target must be a number"),
+        ([*RUN, "--patience", "0"], 2, "patience must be at least 1"),
         ([*RUN, "--retry", "-1"], 2, "--retry must be at least 0"),
         ([*RUN, "--catch", "nope"], 2, "--catch takes the name of an exception"),
         ([*RUN, "--catch", "os.path.join"], 2, "--catch takes the name of an exception"),
@@ -133,6 +136,16 @@ def test_an_image_needs_kaleido_and_says_so(
         main(["plot", *THERE, "--output", "x.png"])
     assert "pip install kaleido" in capsys.readouterr().err
     assert not (folder / "x.png").exists()
+
+
+def test_workers_need_mpi_and_say_so(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optuna_propulate.cli.run.find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as ended:
+        main([*RUN, "--workers", "2"])
+    assert ended.value.code == 2
+    assert "pip install 'optuna-propulate[mpich]'" in capsys.readouterr().err
 
 
 def test_a_file_that_only_searches_as_a_script_is_run(folder: Path) -> None:

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with the status that ``--help`` tells of."""
     given = _parser().parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.INFO if given.verbose else optuna.logging.WARNING)
+    optuna.logging.get_logger("optuna.optuna_propulate").setLevel(optuna.logging.INFO)  # ours
     given.command(given)
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import math
+import os
 import sys
 import time
 from contextlib import contextmanager
+from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
+from shutil import which
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import cast
@@ -28,6 +33,7 @@ from optuna_propulate.optimize.goal import check_goal
 from optuna_propulate.optimize.progress_bar import best_so_far
 from optuna_propulate.optimize.throttle import Throttle
 from optuna_propulate.parallel.launch import communicator
+from optuna_propulate.parallel.launch import launched_by_mpi
 from optuna_propulate.sampler import PropulateSampler
 from optuna_propulate.storages.batched import BatchedRDBStorage
 from optuna_propulate.study import IslandStudy
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
     from collections.abc import Iterator
+    from collections.abc import Sequence
     from types import ModuleType
 
     from optuna.pruners import BasePruner
@@ -53,6 +60,10 @@ _SAMPLER_OPTIONS = ("population_size", "islands", "topology", "island", "seed")
 
 
 def _run(given: argparse.Namespace) -> None:
+    if given.workers is not None:
+        checked(lambda: check_integer("--workers", given.workers, 1))
+        if given.workers > 1:
+            _start_workers(given.workers)
     ends = (given.n_trials, given.timeout, given.target, given.patience)
     if all(end is None for end in ends):
         refuse("give --n-trials, --timeout, --target or --patience: else the search never ends")
@@ -80,7 +91,7 @@ def _run(given: argparse.Namespace) -> None:
     is_terminal = sys.stderr.isatty()
     callbacks: list[Callable[[Study, FrozenTrial], None]] = []
     if is_root and not is_terminal:
-        callbacks.append(Lines())
+        callbacks.append(Lines(given.n_trials))
     if figures is not None and is_root:
         callbacks.append(figures)
     study.optimize(
@@ -98,6 +109,31 @@ def _run(given: argparse.Namespace) -> None:
         if figures is not None:
             figures.save(study)
         show(study)
+
+
+def _start_workers(n: int) -> None:
+    """Become the launcher of so many ranks on this machine, each of which runs this command."""
+    if launched_by_mpi(os.environ):
+        refuse("--workers starts ranks itself: leave it out under mpirun")
+    beside = Path(sys.executable).parent / "mpiexec"
+    launcher = os.environ.get("MPIEXEC") or (str(beside) if beside.exists() else which("mpiexec"))
+    if launcher is None or find_spec("mpi4py") is None:
+        refuse("--workers needs MPI: pip install 'optuna-propulate[mpich]' brings one")
+    arguments = [*_without_workers(sys.argv[1:])]
+    if n > (os.cpu_count() or 1):  # as asked for; Open MPI would refuse
+        os.environ.setdefault("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")
+    command = [launcher, "-n", str(n), sys.executable, "-m", "optuna_propulate", *arguments]
+    os.execvp(launcher, command)
+
+
+def _without_workers(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield a command line's arguments but ``--workers`` and its value."""
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--workers":
+            next(rest, None)
+        elif not argument.startswith("--workers="):
+            yield argument
 
 
 def load_objective(place: str) -> Objective:
@@ -165,9 +201,13 @@ class Lines:
     """Prints, now and then, how far the search is: a callback for where there is no terminal.
 
     It counts by trial numbers, from the first trial that it sees: nothing is read for that.
+
+    Args:
+        n_trials: How many trials all ranks together start; ``None`` for no limit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_trials: int | None = None) -> None:
+        self._n_trials = n_trials
         self._first: int | None = None
         self._begun = time.monotonic()
         self._throttle = Throttle(_LINE_EVERY, wait=_LINE_EVERY)
@@ -177,9 +217,14 @@ class Lines:
         with self._throttle.turn() as is_due:
             if is_due:
                 n = trial.number + 1 - self._first
-                rate = n / (time.monotonic() - self._begun)
-                line = f"{n} trials, {best_so_far(study)}, {rate:.3g} trials/s"
+                line = self._line(n, n / (time.monotonic() - self._begun), best_so_far(study))
                 print(line, file=sys.stderr, flush=True)
+
+    def _line(self, n: int, rate: float, best: str) -> str:
+        if self._n_trials is None:
+            return f"{n} trials, {best}, {rate:.3g} trials/s"
+        left = timedelta(seconds=math.ceil(max(0, self._n_trials - n) / rate))
+        return f"{n} of {self._n_trials} trials, {best}, {rate:.3g} trials/s, {left} left"
 
 
 def _sampler(given: argparse.Namespace) -> PropulateSampler:
@@ -252,6 +297,9 @@ def add_to(commands: Any) -> None:
     parser = add_command(commands, "run", _run, "search; with --study-name, go on where it ended")
     parser.add_argument("objective", help="FILE.py:function or package.module:function")
     parser.add_argument("--direction", choices=["minimize", "maximize"], help="(minimize)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="start N of them on this machine, by mpiexec"
+    )
     parser.add_argument("--n-trials", type=int, metavar="N", help="of all ranks together")
     parser.add_argument(
         "--timeout", type=float, metavar="S", help="no trial starts after S seconds"
