@@ -189,7 +189,8 @@ class IslandStudy(optuna.Study):
             timeout: After how many seconds no rank starts another trial; ``None`` for never.
             n_jobs: How many threads each rank runs; -1 for its number of cores.
             catch: Exceptions of the objective that fail a trial, and nothing else.
-            callbacks: Called with the study and each finished trial, on the trial's rank.
+            callbacks: Called with the study and each finished trial, on the trial's rank. One
+                that has a method ``at_end`` has it called with the study when the search ends.
             gc_after_trial: Whether to collect garbage after each trial.
             show_progress_bar: Whether rank 0 shows the trials of all ranks and the best value.
             stop_grace: How long trials under way may go on after ``timeout`` or a signal, in
@@ -242,6 +243,7 @@ class IslandStudy(optuna.Study):
                         self.sampler.drain(self)
                     kept = team.gather(save(self))
                     _refresh(self)
+                    loop.end(self)
         except BaseException as error:  # also SystemExit: the other ranks would wait for ever
             try:
                 save(self)

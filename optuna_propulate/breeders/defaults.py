@@ -30,8 +30,8 @@ def default_breeder(population_size: int, *, n_workers: int = 1) -> Breeder:
 
     Two ways to breed, chosen by the credit of their latest offspring: crossover, with one gene
     drawn anew half of the time, which rugged functions need; and a normal distribution that
-    follows the better evaluations, which smooth ones do. Of twenty children that they breed, the
-    one is evaluated whose nearest evaluations were best. ``ParzenSampling``,
+    follows the better evaluations, which smooth ones do. Of twenty children that they breed
+    (later fewer), the one is evaluated whose nearest evaluations were best. ``ParzenSampling``,
     ``SelfAdaptiveMutation`` or ``DifferentialMutation`` beside them do not better the mean rank
     (``benchmarks/results/ablation.md``).
 

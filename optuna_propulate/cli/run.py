@@ -106,8 +106,6 @@ def _run(given: argparse.Namespace) -> None:
         stop_grace=given.stop_grace,
     )
     if is_root:
-        if figures is not None:
-            figures.save(study)
         show(study)
 
 

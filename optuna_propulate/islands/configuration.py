@@ -18,6 +18,7 @@ from optuna_propulate.islands.archipelago import NODE
 from optuna_propulate.islands.archipelago import assign_process
 from optuna_propulate.islands.archipelago import node_sizes
 from optuna_propulate.islands.migration import check_policy
+from optuna_propulate.islands.topology import in_words
 from optuna_propulate.parallel.launch import comm_timeout
 from optuna_propulate.parallel.nodes import nodes_of
 
@@ -124,16 +125,24 @@ class IslandConfiguration:
 
     @property
     def description(self) -> list[str]:
-        """A line for islands, topology, migration and breeding each."""
+        """A line in words for islands, topology, migration and breeding each."""
         sizes = self.archipelago.sizes
-        lines = [f"islands: {len(sizes)}, of {', '.join(map(str, sizes))} workers"]
+        lines = [f"islands: {_sized(sizes)}"]
         if len(sizes) > 1:
             policy = type(self.migration).__name__.lower()
             lines += [
-                f"topology: {self.topology.tolist()}",
-                f"{policy}: with probability {self.migration.probability}",
+                f"topology: {in_words(self.topology)}",
+                f"{policy}: after a trial with probability {self.migration.probability:g}",
             ]
         return [*lines, f"breeding pool: {self.population_size} individuals"]
 
     def _n_peers(self, worker: int) -> int:
         return self.archipelago.sizes[self.archipelago.island_of(worker)]
+
+
+def _sized(sizes: Sequence[int]) -> str:
+    """Return how many islands there are, and of how many workers."""
+    if len(set(sizes)) > 1:
+        return f"{len(sizes)}, of {', '.join(map(str, sizes))} workers"
+    workers = "1 worker" if sizes[0] == 1 else f"{sizes[0]} workers"
+    return f"1, of {workers}" if len(sizes) == 1 else f"{len(sizes)}, of {workers} each"

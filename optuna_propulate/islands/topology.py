@@ -113,6 +113,39 @@ TOPOLOGIES: dict[str, Callable[[int], NDArray[np.int64]]] = {
 }
 
 
+_WORDS = {
+    "unconnected": "nobody travels",
+    "fully_connected": "each sends one to every other",
+    "ring": "each sends one to the next",
+    "two_way_ring": "each sends one to both its neighbours",
+    "star": "island 0 sends one to each other, and each of them one back",
+    "torus": "each sends one to its neighbours on a torus",
+}
+_MOST_TOLD = 8  # islands
+
+
+def in_words(matrix: NDArray[np.int64]) -> str:
+    """Return who sends how many to whom.
+
+    Args:
+        matrix: Shape ``(n_islands, n_islands)``.
+    """
+    n = len(matrix)
+    if n == 2 and np.array_equal(matrix, ring(2)):
+        return "each sends one to the other"
+    for name, words in _WORDS.items():
+        if np.array_equal(matrix, TOPOLOGIES[name](n)):
+            return words
+    if n > _MOST_TOLD:
+        return f"{np.count_nonzero(matrix)} ways, up to {matrix.max()} at a time"
+    return "; ".join(
+        f"{origin} sends "
+        + ", ".join(f"{row[target]} to {target}" for target in np.flatnonzero(row).tolist())
+        for origin, row in enumerate(matrix)
+        if row.any()
+    )
+
+
 def resolve_topology(topology: Topology, n_islands: int) -> NDArray[np.int64]:
     """Return the matrix of a topology, checked.
 

@@ -119,6 +119,13 @@ class Loop:
                 set_stop_flag(study, True)
                 raise
 
+    def end(self, study: optuna.Study) -> None:
+        """Tell those callbacks that want to know that the search ends."""
+        for callback in self.callbacks:
+            at_end = getattr(callback, "at_end", None)
+            if at_end is not None:
+                at_end(study)
+
     def _work(
         self,
         study: optuna.Study,

@@ -26,6 +26,8 @@ from optuna_propulate.visualization.layout import dots_in_disc
 from optuna_propulate.visualization.layout import label_points
 from optuna_propulate.visualization.layout import polar
 from optuna_propulate.visualization.layout import ring
+from optuna_propulate.visualization.style import INK
+from optuna_propulate.visualization.style import NO_GROUND
 from optuna_propulate.visualization.trials import plotly_for
 from optuna_propulate.visualization.trials import trials_for
 
@@ -209,7 +211,7 @@ def _names(islands: Sequence[IslandRecord], places: NDArray[np.float64]) -> dict
         if named
         else [],
         textposition=[_position(*way) for way in outward],
-        textfont={"size": 12, "color": _INK},
+        textfont={"size": 12, "color": INK},
         cliponaxis=False,
         hoverinfo="skip",
     )
@@ -221,8 +223,14 @@ def _color_bar(
     """Return a trace that shows nothing but what the colours mean; none if there is one colour."""
     if len(set(values)) < 2:
         return []
-    title = {"text": "best value", "font": {"size": 12, "color": _INK}}
-    bar = {"title": title, "len": 0.5, "thickness": 14, "outlinewidth": 0}
+    title = {"text": "best value", "font": {"size": 12, "color": INK}}
+    bar = {
+        "title": title,
+        "tickfont": {"color": INK},
+        "len": 0.5,
+        "thickness": 14,
+        "outlinewidth": 0,
+    }
     marker = {
         "color": [min(values)],
         "cmin": min(values),
@@ -240,7 +248,7 @@ def _layout(title: str, places: NDArray[np.float64]) -> dict[str, Any]:
     top = (places[:, 1] + places[:, 2]).max() + _NAME_HEIGHT / UNIT
     bottom = (places[:, 1] - places[:, 2]).min() - _NAME_HEIGHT / UNIT
     right = (_WIDTH - _MARGIN["l"] - _MARGIN["r"]) / 2 / UNIT
-    font = {"size": 18, "color": _INK}
+    font = {"size": 18, "color": INK}
     place = {"x": 0.02, "y": 1, "yanchor": "top", "pad": {"t": 34}}
     return {
         "title": {"text": title, "font": font, **place},
@@ -248,8 +256,9 @@ def _layout(title: str, places: NDArray[np.float64]) -> dict[str, Any]:
         "height": round((top - bottom) * UNIT) + _MARGIN["t"] + _MARGIN["b"],
         "margin": _MARGIN,
         "showlegend": False,
-        "plot_bgcolor": "white",
-        "paper_bgcolor": "white",
+        "font": {"color": INK},
+        "plot_bgcolor": NO_GROUND,
+        "paper_bgcolor": NO_GROUND,
         "xaxis": {"visible": False, "range": [-right, right]},
         "yaxis": {"visible": False, "range": [bottom, top], "scaleanchor": "x"},
     }

@@ -1,4 +1,4 @@
-"""Figures of a search over time: the best of each island, and what each operator achieved."""
+"""Figure: the best value of each island over time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from optuna.study import StudyDirection
 
 from optuna_propulate.records.attributes import island_of
+from optuna_propulate.visualization.style import layout
+from optuna_propulate.visualization.style import nothing_yet
+from optuna_propulate.visualization.style import value_axis
 from optuna_propulate.visualization.trials import in_order
 from optuna_propulate.visualization.trials import plotly_for
 from optuna_propulate.visualization.trials import trials_for
@@ -58,11 +61,13 @@ def plot_best_values(study: Study) -> Figure:
         )
         for island, curve in sorted(islands.items())
     ]
-    return plotly.graph_objects.Figure(
-        traces,
-        {
-            "title": f"Best value of each island: {study.study_name}",
-            "xaxis_title": "time",
-            "yaxis_title": "best objective value so far",
-        },
+    values = [value for curve in islands.values() for _, value in curve]
+    figure = layout(
+        f"Best value of each island: {study.study_name}",
+        xaxis={"title": {"text": "time"}},
+        yaxis=value_axis("best objective value so far", values),
+        showlegend=True,
     )
+    if not traces:
+        figure["annotations"] = [nothing_yet("no trial is complete yet")]
+    return plotly.graph_objects.Figure(traces, figure)

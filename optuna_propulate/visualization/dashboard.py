@@ -41,7 +41,8 @@ class DashboardFigures:
     warning, and the next saving is tried as usual.
 
     It saves every ``interval`` seconds, or less often where the study has become so large that
-    drawing would take more than a fiftieth of the time, and ``save`` does so once more.
+    drawing would take more than a fiftieth of the time, and once more when ``optimize`` of a study
+    of ours ends; after Optuna's own, call ``save``.
 
     Args:
         interval: Seconds between two savings; above 0.
@@ -73,6 +74,11 @@ class DashboardFigures:
             with self._throttle.turn() as is_due:
                 if is_due:
                     _save(study)
+
+    def at_end(self, study: Study) -> None:
+        """Save the last state."""
+        if self._saves:
+            self.save(study)
 
     def save(self, study: Study) -> None:
         """Save the figures and the note now; a study that they cannot show is left as it is."""

@@ -11,6 +11,13 @@ from optuna_propulate.records.attributes import island_of
 from optuna_propulate.records.attributes import operators_of
 from optuna_propulate.records.attributes import parents_of
 from optuna_propulate.records.conversion import complete
+from optuna_propulate.visualization.style import INK
+from optuna_propulate.visualization.style import color_of
+from optuna_propulate.visualization.style import is_chosen
+from optuna_propulate.visualization.style import layout
+from optuna_propulate.visualization.style import makers
+from optuna_propulate.visualization.style import nothing_yet
+from optuna_propulate.visualization.style import value_axis
 from optuna_propulate.visualization.trials import plotly_for
 from optuna_propulate.visualization.trials import trials_for
 
@@ -33,8 +40,8 @@ def plot_lineage(study: Study, trial: int | None = None, n_ancestors: int = 100)
         n_ancestors: How many ancestors are shown at most, the nearest ones; at least 1.
 
     Returns:
-        The figure: a dot for each individual, at its generation and value, coloured by its last
-        operator, and a line to each of its parents.
+        The figure: a dot for each individual, at its generation and value, coloured by the first
+        operator that bred it, full if it was chosen among several, and a line to each parent.
 
     Raises:
         ImportError: If plotly is not installed.
@@ -61,15 +68,16 @@ def plot_lineage(study: Study, trial: int | None = None, n_ancestors: int = 100)
             x=[x for ends in edges for x in (*map(generation_of, ends), None)],
             y=[y for child, parent in edges for y in (child.value, parent.value, None)],
             mode="lines",
-            line={"color": "#c0c8d0", "width": 1},
+            line={"color": INK, "width": 0.7},
             hoverinfo="skip",
             showlegend=False,
         )
     ]
-    by_operator: dict[str, list[FrozenTrial]] = defaultdict(list)
-    for number in family:
-        by_operator[(operators_of(trials[number]) or ("unknown",))[-1]].append(trials[number])
-    for operator, members in sorted(by_operator.items()):
+    members_of: dict[str, list[FrozenTrial]] = defaultdict(list)
+    individuals = [trials[number] for number in family]
+    for maker, individual in zip(makers(individuals), individuals, strict=True):
+        members_of[maker].append(individual)
+    for maker, members in sorted(members_of.items()):
         traces.append(
             plotly.graph_objects.Scatter(
                 x=[generation_of(member) for member in members],
@@ -81,19 +89,23 @@ def plot_lineage(study: Study, trial: int | None = None, n_ancestors: int = 100)
                 ],
                 hovertemplate="%{text}<br>value %{y}<extra></extra>",
                 mode="markers",
-                marker={"size": 9},
-                name=operator,
+                marker={
+                    "size": 9,
+                    "color": color_of(maker),
+                    "symbol": "circle" if is_chosen(maker) else "circle-open",
+                },
+                name=maker,
             )
         )
-    return plotly.graph_objects.Figure(
-        traces,
-        {
-            "title": f"Trial {start} and its {len(family) - 1} nearest ancestors: "
-            f"{study.study_name}",
-            "xaxis_title": "generation",
-            "yaxis_title": "objective value",
-        },
+    figure = layout(
+        f"Trial {start} and its {len(family) - 1} nearest ancestors: {study.study_name}",
+        xaxis={"title": {"text": "generation"}},
+        yaxis=value_axis("objective value", [one.value for one in individuals]),
+        showlegend=True,
     )
+    if len(family) == 1:
+        figure["annotations"] = [{**nothing_yet("bred from nobody"), "y": 0.6}]
+    return plotly.graph_objects.Figure(traces, figure)
 
 
 def ancestors(trials: Mapping[int, FrozenTrial], start: int, n: int) -> list[int]:

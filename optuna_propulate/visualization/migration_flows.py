@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from optuna_propulate.records.attributes import island_of
 from optuna_propulate.records.migrations import migrations_of
+from optuna_propulate.visualization.style import layout
+from optuna_propulate.visualization.style import nothing_yet
 from optuna_propulate.visualization.trials import plotly_for
 from optuna_propulate.visualization.trials import trials_for
 
@@ -46,17 +48,25 @@ def plot_migration_flows(study: Study) -> Figure:
         y=names,
         colorscale="Blues",
         zmin=0,
+        zmax=max(1, *flows.values()) if flows else 1,
+        showscale=bool(flows),
         text=shown if len(islands) <= 20 else None,
         texttemplate="%{text}" if len(islands) <= 20 else None,
         hovertemplate="%{z} from island %{y} to %{x}<extra></extra>",
         colorbar={"title": "migrants"},
     )
-    return plotly.graph_objects.Figure(
-        heatmap,
-        {
-            "title": f"{sum(flows.values()):,} migrants between {len(islands)} islands: "
-            f"{study.study_name}",
-            "xaxis": {"title": "to island", "type": "category"},
-            "yaxis": {"title": "from island", "type": "category", "autorange": "reversed"},
+    figure = layout(
+        f"Migrants between islands, {sum(flows.values()):,} together: {study.study_name}",
+        xaxis={"title": {"text": "to island"}, "type": "category", "showgrid": False},
+        yaxis={
+            "title": {"text": "from island"},
+            "type": "category",
+            "autorange": "reversed",
+            "showgrid": False,
         },
     )
+    if not flows:
+        heatmap.update(opacity=0.15)
+        text = "no migrants yet" if len(islands) > 1 else "one island: nobody migrates"
+        figure["annotations"] = [nothing_yet(text)]
+    return plotly.graph_objects.Figure(heatmap, figure)

@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING
 
 from optuna.study import StudyDirection
 
-from optuna_propulate.records.attributes import operators_of
+from optuna_propulate.visualization.style import color_of
+from optuna_propulate.visualization.style import is_chosen
+from optuna_propulate.visualization.style import layout
+from optuna_propulate.visualization.style import makers
 from optuna_propulate.visualization.trials import in_order
 from optuna_propulate.visualization.trials import plotly_for
 from optuna_propulate.visualization.trials import trials_for
 
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from optuna.study import Study
     from plotly.graph_objects import Figure
 
@@ -31,15 +36,16 @@ _HEIGHT = 450  # in pixels, as a figure has in optuna-dashboard
 def plot_operator_success(study: Study) -> Figure:
     """Plot how often each operator bred, and how often with success, over the trials.
 
-    A trial is counted for the last operator of its lineage, and is a success if fewer than 20
-    trials that ended before it were better.
+    A trial is counted for the operators of its lineage together, and is a success if fewer than
+    20 trials that ended before it were better.
 
     Args:
         study: As for ``plot_best_values``.
 
     Returns:
         The figure: above, the share of the offspring of each operator that were a success, below,
-        the share that it has of all offspring, both in thirty windows of trials.
+        the share that it has of all offspring, in thirty windows of trials, each together with its
+        neighbours.
 
     Raises:
         ImportError: If plotly is not installed.
@@ -52,10 +58,9 @@ def plot_operator_success(study: Study) -> Figure:
     made: dict[str, list[int]] = defaultdict(lambda: [0] * _N_WINDOWS)
     good: dict[str, list[int]] = defaultdict(lambda: [0] * _N_WINDOWS)
     best: list[float] = []
-    for place, trial in enumerate(trials):
+    for place, (trial, operator) in enumerate(zip(trials, makers(trials), strict=True)):
         assert trial.value is not None
         loss = sign * trial.value
-        operator = (operators_of(trial) or ("unknown",))[-1]
         made[operator][place // width] += 1
         if len(best) < _TOP or loss < best[-1]:
             good[operator][place // width] += 1
@@ -63,17 +68,21 @@ def plot_operator_success(study: Study) -> Figure:
             del best[_TOP:]
     windows = range(-(-len(trials) // width))
     numbers = [min((window + 1) * width, len(trials)) for window in windows]
+    sizes = [numbers[window] - window * width for window in windows]
     figure = plotly.subplots.make_subplots(
         rows=2,
         shared_xaxes=True,
         vertical_spacing=0.18,
         subplot_titles=("successful offspring", "share of all offspring"),
     )
-    colors = plotly.colors.qualitative.Safe
-    for index, operator in enumerate(sorted(made)):
-        n, line = made[operator], {"color": colors[index % len(colors)]}
-        shares = [good[operator][w] / n[w] if n[w] else None for w in windows]
-        use = [n[w] / (numbers[w] - w * width) for w in windows]
+    for operator in sorted(made):
+        n = [_around(made[operator], window) for window in windows]
+        shares = [
+            _around(good[operator], window) / n[window] if n[window] else None
+            for window in windows
+        ]
+        use = [n[window] / _around(sizes, window) for window in windows]
+        line = {"color": color_of(operator), "dash": "solid" if is_chosen(operator) else "dot"}
         for row, values in ((1, shares), (2, use)):
             trace = plotly.graph_objects.Scatter(
                 x=numbers,
@@ -87,5 +96,14 @@ def plot_operator_success(study: Study) -> Figure:
             figure.add_trace(trace, row=row, col=1)
     figure.update_yaxes(tickformat=".0%", rangemode="tozero")
     figure.update_xaxes(title_text="complete trials", row=2, col=1)
-    figure.update_layout(title=f"What each operator achieved: {study.study_name}", height=_HEIGHT)
+    figure.update_layout(
+        **layout(f"What each operator achieved: {study.study_name}", height=_HEIGHT)
+    )
+    axes = layout("")
+    figure.update_layout(xaxis2=axes["xaxis"], yaxis2=axes["yaxis"])
     return figure
+
+
+def _around(counts: Sequence[int], window: int) -> int:
+    """Return the sum of a window and its neighbours."""
+    return sum(counts[max(0, window - 1) : window + 2])

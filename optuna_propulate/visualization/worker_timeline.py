@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 
 from optuna_propulate.records.attributes import island_of
 from optuna_propulate.records.attributes import worker_of
+from optuna_propulate.visualization.style import layout
 from optuna_propulate.visualization.trials import plotly_for
 from optuna_propulate.visualization.trials import trials_for
 
@@ -36,7 +37,7 @@ _COLORS = {
 
 
 def plot_worker_timeline(study: Study) -> Figure:
-    """Plot when each worker evaluated a trial; what is white, it was idle.
+    """Plot when each worker evaluated a trial; where there is no line, it was idle.
 
     The title says which share of their time, from the first start to the last end, all workers
     together evaluated.
@@ -90,20 +91,19 @@ def plot_worker_timeline(study: Study) -> Figure:
                     name=state.name.lower(),
                 )
             )
-    return plotly.graph_objects.Figure(
-        traces,
-        {
-            "title": f"{study.study_name}: {len(rows)} workers, {utilisation(spans):.0%} of their "
-            "time busy",
-            "xaxis_title": "time",
-            "yaxis": {
-                "tickvals": list(rows.values()) if few else None,
-                "ticktext": [f"island {i}, worker {w}" for i, w in rows] if few else None,
-                "autorange": "reversed",
-            },
-            "height": 250 + 14 * min(len(rows), _N_NAMED),
+    figure = layout(
+        f"{study.study_name}: {len(rows)} workers, {utilisation(spans):.0%} of their time busy",
+        xaxis={"title": {"text": "time"}},
+        yaxis={
+            "tickvals": list(rows.values()) if few else None,
+            "ticktext": [f"island {i}, worker {w}" for i, w in rows] if few else None,
+            "autorange": "reversed",
+            "showgrid": False,
         },
+        height=250 + 14 * min(len(rows), _N_NAMED),
+        showlegend=True,
     )
+    return plotly.graph_objects.Figure(traces, figure)
 
 
 def utilisation(spans: Mapping[tuple[int, int], Sequence[Span]]) -> float:

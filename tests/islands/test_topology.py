@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from optuna_propulate.islands import resolve_topology
 from optuna_propulate.islands.topology import TOPOLOGIES
+from optuna_propulate.islands.topology import in_words
 from optuna_propulate.islands.topology import random_regular
 from optuna_propulate.islands.topology import ring
 from optuna_propulate.islands.topology import torus
@@ -97,3 +98,19 @@ def test_wrong_topologies_are_refused(matrix: object, message: str) -> None:
 def test_what_is_no_topology_is_refused(topology: object) -> None:
     with pytest.raises(TypeError, match="topology"):
         resolve_topology(topology, 2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("topology", "n", "words"),
+    [
+        ("fully_connected", 2, "each sends one to the other"),
+        ("fully_connected", 4, "each sends one to every other"),
+        ("ring", 3, "each sends one to the next"),
+        ("torus", 6, "each sends one to its neighbours on a torus"),
+        ("unconnected", 3, "nobody travels"),
+        ([[0, 2, 0], [0, 0, 0], [1, 3, 0]], 3, "0 sends 2 to 1; 2 sends 1 to 0, 3 to 1"),
+        (lambda n: 3 * np.eye(n, k=1, dtype=int), 9, "8 ways, up to 3 at a time"),
+    ],
+)
+def test_a_topology_is_told_in_words(topology: object, n: int, words: str) -> None:
+    assert in_words(resolve_topology(topology, n)) == words  # type: ignore[arg-type]

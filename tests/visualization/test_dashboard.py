@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import optuna
 import pytest
 
+import optuna_propulate
 from optuna_propulate import PropulateSampler
 from optuna_propulate.visualization.dashboard import FIGURES
 from optuna_propulate.visualization.dashboard import DashboardFigures
@@ -65,6 +66,12 @@ def test_nothing_is_saved_before_the_interval() -> None:
     assert not study._storage.get_study_system_attrs(study._study_id)
 
 
+def test_the_last_state_is_saved_when_a_search_of_ours_ends() -> None:
+    study = optuna_propulate.create_study()
+    study.optimize(objective, n_trials=5, callbacks=[DashboardFigures(interval=3600.0)])
+    assert shown(study)[0] == set(FIGURES)
+
+
 def test_another_samplers_study_is_left_as_it_is() -> None:
     study = optuna.create_study()
     study.optimize(objective, n_trials=3, callbacks=[DashboardFigures(interval=1e-9)])
@@ -91,8 +98,8 @@ def test_a_job_from_the_command_line_is_shown(mpiexec: Callable, tmp_path: Path)
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db")
     names, body = shown(study)
     assert names == set(FIGURES)
-    assert "islands: 2, of 1, 1 workers" in body
-    assert "topology: [[0, 1], [1, 0]]" in body
+    assert "islands: 2, of 1 worker each" in body
+    assert "topology: each sends one to the other" in body
 
 
 def test_without_the_flag_nothing_is_imported() -> None:

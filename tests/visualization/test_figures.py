@@ -103,11 +103,11 @@ def test_an_operator_is_a_success_among_the_best_twenty() -> None:
     bad = [trial_of(99.0, operators=("A", "B"), seconds=(0, 100 + i)) for i in range(60)]
     figure = plot_operator_success(study_of(*good, *bad))
     of_a, use_of_a, of_b, use_of_b = figure.data
-    assert (of_a.name, of_b.name) == ("A", "B")
-    assert [share for share in of_a.y if share is not None] == [1.0] * 15
-    assert [share for share in of_b.y if share is not None] == [0.0] * 15
-    assert list(use_of_a.y) == [1.0] * 15 + [0.0] * 15
-    assert list(use_of_b.y) == [0.0] * 15 + [1.0] * 15
+    assert (of_a.name, of_b.name) == ("A", "A > B")
+    assert [share for share in of_a.y if share is not None] == [1.0] * 16  # with neighbours
+    assert [share for share in of_b.y if share is not None] == [0.0] * 16
+    assert list(use_of_a.y) == pytest.approx([1.0] * 14 + [2 / 3, 1 / 3] + [0.0] * 14)
+    assert list(use_of_b.y) == pytest.approx([0.0] * 14 + [1 / 3, 2 / 3] + [1.0] * 14)
 
 
 def test_busy_and_idle_add_up() -> None:
@@ -186,3 +186,44 @@ def test_bad_arguments_of_a_lineage_are_refused() -> None:
         plot_lineage(study, n_ancestors=0)
     with pytest.raises(ValueError, match="trial must"):
         plot_lineage(study, trial=7)
+
+
+def test_values_that_span_decades_are_on_a_logarithmic_axis() -> None:
+    def descending(*values: float) -> optuna.Study:
+        return study_of(
+            *(
+                trial_of(value, seconds=(0, i + 1), parents=(i - 1,) if i else ())
+                for i, value in enumerate(values)
+            )
+        )
+
+    wide, near = descending(1e3, 1.0, 1e-5), descending(2.0, 1.5, 1.0)
+    through_zero = descending(100.0, 1.0, 0.0)
+    for plot in (plot_best_values, plot_lineage):
+        assert plot(wide).layout.yaxis.type == "log"
+        assert plot(near).layout.yaxis.type is None
+        assert plot(through_zero).layout.yaxis.type is None
+
+
+def test_figures_with_nothing_to_show_say_so() -> None:
+    study = study_of(trial_of(1.0, seconds=(0, 1)))
+    assert "nobody migrates" in plot_migration_flows(study).layout.annotations[0].text
+    assert plot_lineage(study).layout.annotations[0].text == "bred from nobody"
+
+
+def test_an_operator_has_one_colour_in_all_figures() -> None:
+    trials = [
+        trial_of(
+            float(i), operators=(chain,) if i % 2 else (chain, "Screening"), seconds=(0, i + 1)
+        )
+        for i, chain in enumerate(["Recombination", "CovarianceSampling", "Mine"] * 6)
+    ]
+    study = study_of(*trials)
+    lines = {trace.name: trace.line.color for trace in plot_operator_success(study).data}
+    dots = {
+        trace.name: trace.marker.color
+        for number in range(6)
+        for trace in plot_lineage(study, number).data[1:]
+    }
+    assert lines == dots
+    assert lines["Mine"] == lines["Mine > Screening"] != lines["Recombination"]
