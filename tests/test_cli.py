@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import optuna
 import pytest
 
+from optuna_propulate.cli.objective import load_objective
 from optuna_propulate.cli.run import Lines
-from optuna_propulate.cli.run import load_objective
 from optuna_propulate.storages.wire.changes import Change
 from optuna_propulate.storages.wire.times import utc
 from optuna_propulate.storages.writer.spill import Spill

@@ -141,7 +141,7 @@ def test_an_image_needs_kaleido_and_says_so(
 def test_workers_need_mpi_and_say_so(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optuna_propulate.cli.run.find_spec", lambda name: None)
+    monkeypatch.setattr("optuna_propulate.cli.workers.find_spec", lambda name: None)
     with pytest.raises(SystemExit) as ended:
         main([*RUN, "--workers", "2"])
     assert ended.value.code == 2

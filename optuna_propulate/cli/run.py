@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import math
-import os
 import sys
 import time
-from contextlib import contextmanager
 from datetime import timedelta
-from importlib.util import find_spec
-from pathlib import Path
 from pkgutil import resolve_name
-from shutil import which
 from typing import TYPE_CHECKING
 from typing import Any
-from typing import cast
 
 import optuna
 from optuna.exceptions import OptunaError
@@ -25,7 +17,9 @@ from optuna.exceptions import OptunaError
 from optuna_propulate.cli.command import add_command
 from optuna_propulate.cli.command import checked
 from optuna_propulate.cli.command import refuse
+from optuna_propulate.cli.objective import load_objective
 from optuna_propulate.cli.summary import show
+from optuna_propulate.cli.workers import start_workers
 from optuna_propulate.evolution.arguments import check_integer
 from optuna_propulate.islands.migration import Pollination
 from optuna_propulate.optimize.budget import check_limits
@@ -33,10 +27,8 @@ from optuna_propulate.optimize.goal import check_goal
 from optuna_propulate.optimize.progress_bar import best_so_far
 from optuna_propulate.optimize.throttle import Throttle
 from optuna_propulate.parallel.launch import communicator
-from optuna_propulate.parallel.launch import launched_by_mpi
 from optuna_propulate.sampler import PropulateSampler
 from optuna_propulate.storages.batched import BatchedRDBStorage
-from optuna_propulate.study import IslandStudy
 from optuna_propulate.study import create_study
 from optuna_propulate.visualization.dashboard import DashboardFigures
 
@@ -44,15 +36,10 @@ from optuna_propulate.visualization.dashboard import DashboardFigures
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
-    from collections.abc import Iterator
-    from collections.abc import Sequence
-    from types import ModuleType
 
     from optuna.pruners import BasePruner
     from optuna.study import Study
     from optuna.trial import FrozenTrial
-
-    from optuna_propulate.optimize.loop import Objective
 
 
 _LINE_EVERY = 10.0  # in seconds, where the standard error is no terminal
@@ -60,21 +47,20 @@ _SAMPLER_OPTIONS = ("population_size", "islands", "topology", "island", "seed")
 
 
 def _run(given: argparse.Namespace) -> None:
-    if given.workers is not None:
-        checked(lambda: check_integer("--workers", given.workers, 1))
-        if given.workers > 1:
-            _start_workers(given.workers)
     ends = (given.n_trials, given.timeout, given.target, given.patience)
     if all(end is None for end in ends):
         refuse("give --n-trials, --timeout, --target or --patience: else the search never ends")
     checked(lambda: check_limits(given.n_trials, given.timeout, given.stop_grace))
     checked(lambda: check_goal(given.target, given.patience))
+    checked(lambda: check_integer("--retry", given.retry, 0))
+    checked(lambda: check_integer("--workers", given.workers, 1))
+    if given.workers > 1:
+        start_workers(given.workers, sys.argv[1:])
     objective = checked(lambda: load_objective(given.objective), (ImportError,))
     catch = checked(lambda: [_exception(name) for name in given.catch])
     pruner = checked(lambda: _pruner(given))
     sampler = checked(lambda: _sampler(given))
     figures = checked(DashboardFigures, (ImportError,)) if given.dashboard else None
-    checked(lambda: check_integer("--retry", given.retry, 0))
     study = checked(
         lambda: create_study(
             _storage(given),
@@ -107,92 +93,6 @@ def _run(given: argparse.Namespace) -> None:
     )
     if is_root:
         show(study)
-
-
-def _start_workers(n: int) -> None:
-    """Become the launcher of so many ranks on this machine, each of which runs this command."""
-    if launched_by_mpi(os.environ):
-        refuse("--workers starts ranks itself: leave it out under mpirun")
-    beside = Path(sys.executable).parent / "mpiexec"
-    launcher = os.environ.get("MPIEXEC") or (str(beside) if beside.exists() else which("mpiexec"))
-    if launcher is None or find_spec("mpi4py") is None:
-        refuse("--workers needs MPI: pip install 'optuna-propulate[mpich]' brings one")
-    arguments = [*_without_workers(sys.argv[1:])]
-    if n > (os.cpu_count() or 1):  # as asked for; Open MPI would refuse
-        os.environ.setdefault("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")
-    command = [launcher, "-n", str(n), sys.executable, "-m", "optuna_propulate", *arguments]
-    os.execvp(launcher, command)
-
-
-def _without_workers(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield a command line's arguments but ``--workers`` and its value."""
-    rest = iter(arguments)
-    for argument in rest:
-        if argument == "--workers":
-            next(rest, None)
-        elif not argument.startswith("--workers="):
-            yield argument
-
-
-def load_objective(place: str) -> Objective:
-    """Return the function that a command line names.
-
-    Args:
-        place: ``FILE.py:function`` or ``package.module:function``. A module is looked for in the
-            working folder first, and what a file imports in the file's own.
-
-    Raises:
-        ImportError: If there is no such file, module or function.
-    """
-    source, _, name = place.rpartition(":")
-    if not source or not name:
-        raise ImportError(f"{place!r} is neither FILE.py:function nor package.module:function")
-    with _no_search(source):
-        module = _imported(source)
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise ImportError(f"{source} has no function {name}")
-    return cast("Objective", function)
-
-
-def _imported(source: str) -> ModuleType:
-    if not source.endswith(".py"):
-        sys.path.insert(0, "")
-        return importlib.import_module(source)
-    path = Path(source)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.exists():
-        raise ImportError(f"there is no file {source}")
-    sys.path.insert(0, str(path.parent.resolve()))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@contextmanager
-def _no_search(source: str) -> Iterator[None]:
-    """Let no study be optimised meanwhile: its trials would be more than were asked for.
-
-    Raises:
-        ImportError: If one is.
-    """
-
-    def refused(*_: object, **__: object) -> None:
-        raise ImportError(
-            f"importing {source} runs a search of its own; put what calls optimize under "
-            "`if __name__ == '__main__':`"
-        )
-
-    kinds = (optuna.Study, IslandStudy)
-    methods = [kind.optimize for kind in kinds]
-    for kind in kinds:
-        kind.optimize = refused  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for kind, method in zip(kinds, methods, strict=True):
-            kind.optimize = method  # type: ignore[method-assign]
 
 
 class Lines:
@@ -296,7 +196,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("objective", help="FILE.py:function or package.module:function")
     parser.add_argument("--direction", choices=["minimize", "maximize"], help="(minimize)")
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="start N of them on this machine, by mpiexec"
+        "--workers", type=int, default=1, metavar="N", help="ranks started on this machine (1)"
     )
     parser.add_argument("--n-trials", type=int, metavar="N", help="of all ranks together")
     parser.add_argument(
