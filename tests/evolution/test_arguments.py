@@ -60,5 +60,5 @@ def test_a_probability_passes_unchanged(value: float) -> None:
 
 @pytest.mark.parametrize("value", [-1e-9, 1.0 + 1e-9, -1, 2, math.inf, -math.inf, math.nan])
 def test_what_is_no_probability_is_refused_by_name(value: float) -> None:
-    with pytest.raises(ValueError, match=rf"chance.*\[0, 1\].*{value}"):
+    with pytest.raises(ValueError, match=rf"chance must be .* but got {value}"):
         check_probability("chance", value)
