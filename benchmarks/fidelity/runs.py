@@ -89,9 +89,9 @@ def search(key: Key, n_epochs: int, digits: Path) -> Run:
     began = time.process_time()
     lengths = np.random.default_rng((key.seed, 7))
     task = curves(key.task, digits)
-    study = optuna.create_study(
-        sampler=SAMPLERS[key.sampler](key.seed), pruner=PRUNERS[key.pruner]()
-    )
+    name = f"{key.task} {key.seed}"  # which says to which bracket of Hyperband a trial belongs
+    sampler, pruner = SAMPLERS[key.sampler](key.seed), PRUNERS[key.pruner]()
+    study = optuna.create_study(sampler=sampler, pruner=pruner, study_name=name)
     under_way: list[tuple[float, int, int, float, optuna.Trial, list[float]]] = []
 
     def start(now: float) -> None:
