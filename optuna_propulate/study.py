@@ -253,8 +253,8 @@ class IslandStudy(optuna.Study):
         finally:
             self._budget = None
         number = stopping.signal or budget.interrupted_by()
-        if team.rank == 0 and goal.reached:
-            _note_end(self, goal.reached)
+        if team.rank == 0 and (reason := goal.reached):
+            _note_end(self, reason)
         budget.free()
         storage_of(self).remove_session()
         _exit_after(number)

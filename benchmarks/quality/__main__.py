@@ -3,9 +3,9 @@
 Trials are asked and told by workers on a virtual clock; evaluation times are log-normal, and on
 one task depend on the parameters. Every run of a task has a seed, the same for all samplers: it
 moves the optimum. By default a gate of 8 workers and 5 seeds, which ends with status 1 where
-PropulateSampler falls short of what it is to reach; the figures in ``results/`` are of::
+PropulateSampler falls short of what it is to reach; the figures in ``results/quality.md`` are of::
 
-    python -m benchmarks.quality --workers 1 8 64 --seeds 5 --results benchmarks/results
+    python -m benchmarks.quality --workers 1 8 64 --seeds 20 --kinds bbob table
 
 Propulate takes part where the environment variable ``PROPULATE_PYTHON`` names an interpreter that
 has it, such as that of ``tox -e reference``. Runs are kept in ``--runs``, and not repeated.

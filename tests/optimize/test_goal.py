@@ -174,11 +174,17 @@ def test_ranks_stop_together(mpiexec: Callable, tmp_path: Path) -> None:
     patience = random.Random(1).randint(5, 15)
     outcome = mpiexec(
         f"""
+        import time
         import optuna_propulate
         from optuna_propulate.records.ending import end_of
 
         study = optuna_propulate.create_study(study_name="p")
-        study.optimize(lambda trial: 1.0 + trial.number, n_trials=500, patience={patience})
+
+        def objective(trial):
+            time.sleep(0.02)
+            return 1.0
+
+        study.optimize(objective, n_trials=500, patience={patience})
         n, why = len(study.trials), end_of(study)
         study = optuna_propulate.create_study(study_name="t")
         study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=5000, target=0.2)
@@ -188,8 +194,8 @@ def test_ranks_stop_together(mpiexec: Callable, tmp_path: Path) -> None:
     )
     assert outcome.status == 0, outcome.stderr
     for rank in outcome.ranks:
-        # the first finished trial is the best or not; two may be under way elsewhere at the end
-        assert patience + 1 <= rank["n"] <= patience + 6
+        # the first to end is the best; two others are under way at the end, or have just claimed
+        assert patience + 1 <= rank["n"] <= patience + 5
         assert rank["why"] == f"{patience} trials in a row were no better than the best"
         assert rank["best"] <= 0.2
         assert rank["n_of_target"] < 500

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -154,16 +155,22 @@ def test_other_databases_have_no_file_and_are_not_in_memory() -> None:
     assert not is_in_memory(url)
 
 
+_MYSQL = "mysql" if find_spec("MySQLdb") else "mysql+pymysql"
+
+
 @pytest.mark.parametrize(
     ("url", "driver"),
     [
         ("postgresql://me:secret@host/x", "postgresql+psycopg"),
         ("postgresql+psycopg2://me@host/x", "postgresql+psycopg2"),
         ("mysql+pymysql://me@host/x", "mysql+pymysql"),
+        ("mysql+mysqldb://me@host/x", "mysql+mysqldb"),
+        ("mysql://me:secret@host/x", _MYSQL),
+        ("mariadb://me@host/x", _MYSQL.replace("mysql", "mariadb", 1)),
         ("sqlite:///x.db", "sqlite"),
     ],
 )
-def test_postgresql_gets_psycopg_3_unless_a_driver_is_named(url: str, driver: str) -> None:
+def test_the_driver_that_we_bring_is_taken_unless_one_is_named(url: str, driver: str) -> None:
     chosen = dialect_of(make_url(url).get_backend_name()).with_driver(make_url(url))
     assert chosen.drivername == driver
     assert chosen.set(drivername="x") == make_url(url).set(drivername="x")
