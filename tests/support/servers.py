@@ -71,19 +71,24 @@ class MariaDB:
     def __init__(self, folder: Path) -> None:
         self._program, install = program("mariadbd"), program("mariadb-install-db")
         self._folder = folder / "mariadb"
-        self._folder.mkdir()
+        (self._folder / "temporary").mkdir(parents=True)
+        # A server that starts removes the temporary tables it finds, other servers' too.
+        self._environment = {**os.environ, "TMPDIR": str(self._folder / "temporary")}
         self.socket = f"{self._folder}/socket"
+        self._log = self._folder / "log"
         self._common = [
             "--no-defaults", f"--datadir={self._folder}/data", f"--user={getpass.getuser()}",
         ]  # fmt: skip
         authentication = "--auth-root-authentication-method=normal"
         command = [install, *self._common, authentication, "--skip-test-db"]
-        subprocess.run(command, check=True, timeout=120, **_QUIET)
+        subprocess.run(command, check=True, timeout=120, env=self._environment, **_QUIET)
         self.start()
         self.url = self.create("study")
 
     def create(self, database: str) -> str:
         """Create an empty database and return its URL."""
+        if self._process.poll() is not None:
+            raise RuntimeError(f"The server has ended by itself:\n{self._log.read_text()[-4000:]}")
         self.execute(f"CREATE DATABASE {database} CHARACTER SET utf8mb4")
         return f"mysql+pymysql://root@localhost/{database}?unix_socket={self.socket}"
 
@@ -96,9 +101,9 @@ class MariaDB:
     def start(self) -> None:
         command = [
             self._program, *self._common, f"--socket={self.socket}",
-            f"--pid-file={self._folder}/pid", "--skip-networking",
+            f"--pid-file={self._folder}/pid", f"--log-error={self._log}", "--skip-networking",
         ]  # fmt: skip
-        self._process = subprocess.Popen(command, **_QUIET)
+        self._process = subprocess.Popen(command, env=self._environment, **_QUIET)
         wait_until(lambda: _answers(self.execute, "SELECT 1"))
 
     def stop(self) -> None:
