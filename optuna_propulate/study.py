@@ -25,7 +25,7 @@ from optuna_propulate.optimize.goal import Goal
 from optuna_propulate.optimize.goal import check_goal
 from optuna_propulate.optimize.loop import Loop
 from optuna_propulate.optimize.loop import save
-from optuna_propulate.optimize.progress_bar import ProgressBar
+from optuna_propulate.optimize.progress import progress
 from optuna_propulate.optimize.stopping import Stopping
 from optuna_propulate.parallel.abort import abort_on_uncaught
 from optuna_propulate.parallel.launch import comm_timeout
@@ -192,7 +192,9 @@ class IslandStudy(optuna.Study):
             callbacks: Called with the study and each finished trial, on the trial's rank. One
                 that has a method ``at_end`` has it called with the study when the search ends.
             gc_after_trial: Whether to collect garbage after each trial.
-            show_progress_bar: Whether rank 0 shows the trials of all ranks and the best value.
+            show_progress_bar: Whether rank 0 shows how many trials all ranks have finished, and
+                the best value: by a bar in a terminal or a notebook, else every ten seconds by a
+                line.
             stop_grace: How long trials under way may go on after ``timeout`` or a signal, in
                 seconds, before they are interrupted and fail; ``None`` until they end. Trials in
                 threads of ``n_jobs`` are not interrupted.
@@ -231,10 +233,10 @@ class IslandStudy(optuna.Study):
         stopping = Stopping(self, team, budget, deadline, stop_grace)
         shown = show_progress_bar and team.rank == 0
         try:
-            with ProgressBar(self, shown, n_trials, budget) as bar:
-                callbacks = (*goal.callbacks, *loop.callbacks, *bar.callbacks)
+            with progress(self, shown, n_trials, budget) as shown_progress:
+                callbacks = (*goal.callbacks, *loop.callbacks, *shown_progress.callbacks)
                 loop = replace(loop, callbacks=callbacks)
-                with mpi_progress(team, bar.refresh), stopping:
+                with mpi_progress(team, shown_progress.refresh), stopping:
                     loop.run(self, team, budget, deadline, stopping)
                     budget.share_finished()
                     if stopping.signal:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ import optuna
 import pytest
 
 from optuna_propulate.cli.objective import load_objective
-from optuna_propulate.cli.run import Lines
 from optuna_propulate.storages.wire.changes import Change
 from optuna_propulate.storages.wire.times import utc
 from optuna_propulate.storages.writer.spill import Spill
@@ -134,30 +132,3 @@ def test_a_function_of_a_module_is_found(monkeypatch: pytest.MonkeyPatch, folder
     monkeypatch.setattr(sys, "path", list(sys.path))
     function = load_objective("helper:square")
     assert function(3) == 9  # type: ignore[arg-type]
-
-
-def test_lines_say_how_far_the_search_is(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("optuna_propulate.cli.run._LINE_EVERY", 0.0)
-    study = optuna.create_study()
-    line = Lines()
-
-    def objective(trial: optuna.Trial) -> float:
-        while time.monotonic() < line._throttle._next:
-            time.sleep(0.001)
-        return 4.0 - trial.number
-
-    study.optimize(objective, n_trials=3, callbacks=[line])
-    lines = capsys.readouterr().err.splitlines()
-    shown = [line for line in lines if "trials/s" in line]
-    assert [line.rpartition(",")[0] for line in shown] == [
-        f"{n} trials, best value {5 - n}" for n in (1, 2, 3)
-    ]
-
-
-def test_a_line_says_how_much_is_left() -> None:
-    assert Lines(100)._line(40, 2.0, "best value 3") == (
-        "40 of 100 trials, best value 3, 2 trials/s, 0:00:30 left"
-    )
-    assert Lines(3)._line(4, 2.0, "best value 3").endswith("0:00:00 left")

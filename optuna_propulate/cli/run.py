@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
-import time
-from datetime import timedelta
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 from typing import Any
@@ -24,8 +21,6 @@ from optuna_propulate.evolution.arguments import check_integer
 from optuna_propulate.islands.migration import Pollination
 from optuna_propulate.optimize.budget import check_limits
 from optuna_propulate.optimize.goal import check_goal
-from optuna_propulate.optimize.progress_bar import best_so_far
-from optuna_propulate.optimize.throttle import Throttle
 from optuna_propulate.parallel.launch import communicator
 from optuna_propulate.sampler import PropulateSampler
 from optuna_propulate.storages.batched import BatchedRDBStorage
@@ -35,14 +30,10 @@ from optuna_propulate.visualization.dashboard import DashboardFigures
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
 
     from optuna.pruners import BasePruner
-    from optuna.study import Study
-    from optuna.trial import FrozenTrial
 
 
-_LINE_EVERY = 10.0  # in seconds, where the standard error is no terminal
 _SAMPLER_OPTIONS = ("population_size", "islands", "topology", "island", "seed")
 
 
@@ -74,12 +65,6 @@ def _run(given: argparse.Namespace) -> None:
     )
     comm = communicator(None)
     is_root = comm is None or comm.rank == 0
-    is_terminal = sys.stderr.isatty()
-    callbacks: list[Callable[[Study, FrozenTrial], None]] = []
-    if is_root and not is_terminal:
-        callbacks.append(Lines(given.n_trials))
-    if figures is not None and is_root:
-        callbacks.append(figures)
     study.optimize(
         objective,
         n_trials=given.n_trials,
@@ -87,42 +72,12 @@ def _run(given: argparse.Namespace) -> None:
         target=given.target,
         patience=given.patience,
         catch=catch,
-        callbacks=callbacks,
-        show_progress_bar=is_terminal,
+        callbacks=[figures] if figures is not None and is_root else [],
+        show_progress_bar=True,
         stop_grace=given.stop_grace,
     )
     if is_root:
         show(study)
-
-
-class Lines:
-    """Prints, now and then, how far the search is: a callback for where there is no terminal.
-
-    It counts by trial numbers, from the first trial that it sees: nothing is read for that.
-
-    Args:
-        n_trials: How many trials all ranks together start; ``None`` for no limit.
-    """
-
-    def __init__(self, n_trials: int | None = None) -> None:
-        self._n_trials = n_trials
-        self._first: int | None = None
-        self._begun = time.monotonic()
-        self._throttle = Throttle(_LINE_EVERY, wait=_LINE_EVERY)
-
-    def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._first = trial.number if self._first is None else self._first
-        with self._throttle.turn() as is_due:
-            if is_due:
-                n = trial.number + 1 - self._first
-                line = self._line(n, n / (time.monotonic() - self._begun), best_so_far(study))
-                print(line, file=sys.stderr, flush=True)
-
-    def _line(self, n: int, rate: float, best: str) -> str:
-        if self._n_trials is None:
-            return f"{n} trials, {best}, {rate:.3g} trials/s"
-        left = timedelta(seconds=math.ceil(max(0, self._n_trials - n) / rate))
-        return f"{n} of {self._n_trials} trials, {best}, {rate:.3g} trials/s, {left} left"
 
 
 def _sampler(given: argparse.Namespace) -> PropulateSampler:

@@ -14,7 +14,6 @@ from optuna.trial import TrialState
 
 import optuna_propulate
 from optuna_propulate.optimize.budget import Budget
-from optuna_propulate.optimize.progress_bar import ProgressBar
 from optuna_propulate.parallel.team import LocalTeam
 
 
@@ -160,32 +159,3 @@ def test_a_budget_that_was_closed_has_nothing_left_and_says_by_whom() -> None:
     budget.interrupt(15)
     assert not budget.claim()
     assert budget.interrupted_by() == 15
-
-
-def test_a_bar_shows_every_trial_once_and_the_best_value(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    study, budget = optuna_propulate.create_study(), Budget(LocalTeam(), 30)
-    study.optimize(sphere, n_trials=5)
-    with ProgressBar(study, True, 30, budget) as bar:
-
-        def work() -> None:
-            for _ in range(10):
-                budget.note_finished()
-                bar.refresh()
-
-        threads = [threading.Thread(target=work) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        budget.share_finished()
-    shown = capsys.readouterr().err.splitlines()[-1]
-    assert "30/30" in shown
-    assert f"best value {study.best_value:g}" in shown
-
-
-def test_a_bar_of_a_search_alone_counts_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
-    study = optuna_propulate.create_study()
-    study.optimize(sphere, n_trials=20, show_progress_bar=True)
-    assert "20/20" in capsys.readouterr().err
