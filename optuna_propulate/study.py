@@ -416,7 +416,7 @@ def _log_start(study: IslandStudy, storage: str | BaseStorage | None, n_ranks: i
     if storage is not None and not isinstance(storage, str):
         where = repr(opened) if isinstance(opened, BatchedRDBStorage) else type(opened).__name__
     n_trials = n_trials_of(study)
-    age = f"resumed with {n_trials} trials" if n_trials else "new"
+    age = f"resumed with {n_trials} trial{'s' * (n_trials != 1)}" if n_trials else "new"
     parts = [f"{n_ranks} rank{'s' * (n_ranks != 1)}"]
     if isinstance(study.sampler, PropulateSampler):
         n_islands = study.sampler.configuration.n_islands

@@ -46,7 +46,7 @@ for profile, n_examples in (("quick", 40), ("thorough", 1000)):
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 DATABASES = {"database", "postgresql", "mysql", "pgbouncer", "sqlite_of_class"}
-FOLDERS = {"faults": "faults", "examples": "examples", "benchmarks": "examples"}
+FOLDERS = {"faults": "faults", "gpu": "gpu", "examples": "examples", "benchmarks": "examples"}
 FILES = {"test_docs.py": "examples", "test_cli.py": "database", "test_ecosystem.py": "database"}
 
 

@@ -105,6 +105,7 @@ class ProgressLines(Progress):
 
     def __init__(self, study: optuna.Study, n_trials: int | None, budget: Budget) -> None:
         self._study, self._n_trials, self._budget = study, n_trials, budget
+        self._n_said = -1
         self._begun = time.monotonic()
         self._throttle = Throttle(_LINE_EVERY, wait=_LINE_EVERY)
         self.callbacks = (self._look,)
@@ -115,11 +116,11 @@ class ProgressLines(Progress):
                 self._print()
 
     def _print(self) -> None:
-        seconds = time.monotonic() - self._begun
-        line = line_of(
-            self._budget.n_finished(), self._n_trials, seconds, best_so_far(self._study)
-        )
-        print(line, file=sys.stderr, flush=True)
+        n, seconds = self._budget.n_finished(), time.monotonic() - self._begun
+        if n != self._n_said:  # the last line may come right after another
+            line = line_of(n, self._n_trials, seconds, best_so_far(self._study))
+            print(line, file=sys.stderr, flush=True)
+        self._n_said = n
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if kind is None:

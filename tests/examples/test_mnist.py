@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -44,19 +45,46 @@ def test_two_ranks_search_and_report(mpiexec: Callable, tmp_path: Path) -> None:
         assert set(trial.params) == {"conv_layers", "activation", "lr"}
         assert trial.value == max(trial.intermediate_values.values())
         assert sorted(trial.intermediate_values) == [0, 1]
-    assert f"Best: trial {study.best_trial.number}: {study.best_value:.4g}" in outcome.stdout
-    assert "Island 1, top" in outcome.stdout
-    assert "Rank 1: " in outcome.stdout
-    assert "optuna-dashboard sqlite:///mnist.db" in outcome.stdout
-    files = {path.name for path in tmp_path.iterdir()}
-    assert files <= {
+    assert f"{study.best_value:g}, trial {study.best_trial.number}: " in outcome.stdout
+    assert "island 1: " in outcome.stdout
+    assert "optuna-dashboard sqlite:///mnist.db --artifact-dir mnist-files" in outcome.stdout
+    assert "6 of 6 trials" in outcome.stderr
+    n_right, n = re.search(r"reads ([\d,]+) of ([\d,]+) digits right", outcome.stdout).groups()
+    assert 0.05 < int(n_right.replace(",", "")) / int(n.replace(",", "")) <= 1
+    files = {path.name for path in tmp_path.iterdir() if not path.name.startswith("mnist.db-")}
+    assert files == {
         "data",
+        "mnist-best.pt",
+        "mnist-errors.png",
+        "mnist-files",
         "mnist.db",
-        "mnist.db-shm",
-        "mnist.db-wal",
-        "mnist.db-writer",
         "script.py",
     }
+
+
+def test_the_network_that_is_kept_is_that_of_the_best_trial(tmp_path: Path) -> None:
+    """It reads the validation digits as well as the trial said."""
+    program = f"""
+import runpy, sys
+sys.path.insert(0, {str(EXAMPLE.parent)!r})
+sys.argv = {["mnist.py", *FLAGS, "--n-trials", "3", "--epochs", "2"]!r}
+names = runpy.run_path({str(EXAMPLE)!r}, run_name="__main__")
+import optuna, torch
+from pathlib import Path
+study = optuna.load_study(study_name="mnist", storage="sqlite:///mnist.db")
+network = names["ConvNet"](**study.best_params).network
+network.load_state_dict(torch.load("mnist-best.pt"))
+digits = names["load_digits"](Path("data"), 400, 100, torch.device("cpu"), None)
+from mnist_result import read
+images, labels = digits.val.tensors
+print("right:", (read(network, images) == labels).float().mean().item() - study.best_value)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert abs(float(process.stdout.rpartition("right:")[2])) < 1e-6
 
 
 def test_alone_it_needs_no_mpi_and_goes_on_where_it_ended(tmp_path: Path) -> None:
@@ -73,14 +101,14 @@ runpy.run_path(sys.argv[0], run_name="__main__")
             cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
         assert process.returncode == 0, process.stderr
-        assert f"{n} trials in study 'mnist', {n} complete." in process.stdout
+        assert f"study mnist: {n} trials ({n} complete)" in process.stdout
 
 
 WRONG_FLAGS = [
     (["--n-trials", "0"], "must be at least 1, but got 0"),
     (["--accelerator", "tpu"], "invalid choice: 'tpu'"),
     (["--islands", "2"], "islands=2 needs MPI"),
-    (["--train-samples", "100000"], "--train-samples must be in"),
+    (["--train-samples", "100000"], "share the"),
 ]
 
 

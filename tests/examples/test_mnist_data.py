@@ -67,22 +67,32 @@ def test_tensors_are_normalised_and_as_many_as_asked_for(
 ) -> None:
     import torch
 
-    train, val = mnist_data.load_digits(digits, 500, 100, torch.device("cpu"), None)
+    train, val, test = mnist_data.load_digits(digits, 500, 100, torch.device("cpu"), None)
     images, labels = train.tensors
     assert images.shape == (500, 1, 28, 28)
     assert labels.shape == (500,)
     assert len(val) == 100
+    assert len(test) in (1000, 10000)  # shipped, or downloaded
     assert abs(images.mean().item()) < 0.05
     assert abs(images.std().item() - 1) < 0.05
 
 
-@pytest.mark.parametrize(("n_train", "n_val"), [(10**6, 10), (10, 10**6)])
+def test_no_digit_is_in_two_of_the_three_sets(mnist_data: ModuleType, shipped: Path) -> None:
+    import torch
+
+    parts = mnist_data.load_digits(shipped, None, None, torch.device("cpu"), None)
+    assert [len(part) for part in parts] == [3333, 667, 1000]
+    images = torch.cat([part.tensors[0] for part in parts]).flatten(1).numpy()
+    assert len(np.unique(images, axis=0)) == 5000
+
+
+@pytest.mark.parametrize(("n_train", "n_val"), [(10**6, 10), (10, 10**6), (None, 10**4 * 6)])
 def test_more_digits_than_there_are_is_an_error(
     mnist_data: ModuleType, digits: Path, n_train: int, n_val: int
 ) -> None:
     import torch
 
-    with pytest.raises(ValueError, match=r"-samples must be in \[1, \d+\], the digits in"):
+    with pytest.raises(ValueError, match=r"share the \d+ training digits in"):
         mnist_data.load_digits(digits, n_train, n_val, torch.device("cpu"), None)
 
 
@@ -150,15 +160,15 @@ def test_ranks_share_one_copy_and_one_error(mpiexec: Callable, tmp_path: Path) -
         comm, cpu = MPI.COMM_WORLD, torch.device("cpu")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            train, val = mnist_data.load_digits(Path("data"), None, None, cpu, comm)
+            digits = mnist_data.load_digits(Path("data"), None, None, cpu, comm)
         try:
             mnist_data.load_digits(Path("data"), 10 + 4000 * comm.rank, None, cpu, comm)
         except ValueError as error:
-            report(sizes=[len(train), len(val)], error=str(error), n_warnings=len(caught))
+            report(sizes=[len(part) for part in digits], error=str(error), n_warnings=len(caught))
         """,
         2,
     )
     assert outcome.status == 0, outcome.stderr
-    assert [rank["sizes"] for rank in outcome.ranks] == [[4000, 1000]] * 2
-    assert all("got 4010" in rank["error"] for rank in outcome.ranks)
+    assert [rank["sizes"] for rank in outcome.ranks] == [[3333, 667, 1000]] * 2
+    assert all("got 4010 and 667" in rank["error"] for rank in outcome.ranks)
     assert [rank["n_warnings"] for rank in outcome.ranks] == [1, 0]

@@ -117,7 +117,6 @@ def test_lines_say_how_far_the_search_is(
         "1 of 3 trials, best value 4",
         "2 of 3 trials, best value 3",
         "3 of 3 trials, best value 2",
-        "3 of 3 trials, best value 2",
     ]
 
 
