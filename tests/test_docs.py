@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,21 +27,62 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 README = DOCS.parent / "README.md"
+NOTEBOOK = DOCS.parent / "examples" / "notebook.ipynb"
+NBCONVERT = [sys.executable, "-m", "nbconvert"]
+LOADED_LATE = {"tensorboard"}  # by torch.utils.tensorboard
+RANKS = re.compile(r"# mpirun -n (\d+) ")
 PAGES = [page for page in [*sorted(DOCS.glob("*.md")), README] if BLOCK.search(page.read_text())]
+BLOCKS = [
+    pytest.param(block, id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, block in enumerate(BLOCK.findall(page.read_text()))
+]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, mpiexec: Callable) -> None:
-    for number, block in enumerate(BLOCK.findall(page.read_text())):
-        if block.startswith("# under mpirun"):
-            status, errors = (outcome := mpiexec(block, 4)).status, outcome.stderr
-        else:
-            process = subprocess.run(
-                [sys.executable, "-c", block],
-                cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
-            )  # fmt: skip
-            status, errors = process.returncode, process.stderr
-        assert status == 0, f"block {number} of {page.name}:\n{errors}"
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_code_of_a_page_runs(block: str, tmp_path: Path, mpiexec: Callable) -> None:
+    for library in imported(block):
+        if find_spec(library) is None:
+            missing(library)
+    if ranks := RANKS.match(block):
+        status, errors = (outcome := mpiexec(block, int(ranks[1]))).status, outcome.stderr
+    else:
+        process = subprocess.run(
+            [sys.executable, "-c", block],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        status, errors = process.returncode, process.stderr
+    assert status == 0, errors
+
+
+def imported(block: str) -> set[str]:
+    """Return the top-level names of what a block imports."""
+    nodes = list(ast.walk(ast.parse(block)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in [*names, *LOADED_LATE.intersection(block.split())]}
+
+
+def missing(library: str) -> None:
+    if os.environ.get("REQUIRE_RECIPES"):
+        pytest.fail(f"This run has to have {library}, but there is none.")
+    pytest.skip(f"{library} is not here: `tox run -e recipes` brings what is heavy.")
+
+
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    for library in ("nbconvert", "ipykernel"):
+        if find_spec(library) is None:
+            missing(library)
+    shutil.copy(NOTEBOOK, tmp_path)  # where it is, it runs
+    process = subprocess.run(
+        [*NBCONVERT, "--to", "notebook", "--execute", "--stdout", NOTEBOOK.name],
+        cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    shown = process.stdout
+    assert "300/300" in shown  # the bar
+    assert shown.count("study tune: 300 trials (300 complete)") == 1  # the summary, once
+    assert "application/vnd.plotly.v1+json" in shown  # the figure
 
 
 def test_the_commands_of_the_readme_run_in_their_order(tmp_path: Path, mpiexec: Callable) -> None:

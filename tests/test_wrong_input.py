@@ -248,4 +248,4 @@ def test_a_locked_database_is_waited_for_with_a_word(
         release.join()
         holder.close()
         optuna.logging.disable_propagation()
-    assert "Waiting for sqlite:///study.db: it is locked" in caplog.text
+    assert "Still opening sqlite:///study.db: it is locked" in caplog.text

@@ -86,7 +86,9 @@ def open_rdb(url: str, engine_kwargs: Mapping[str, Any] | None = None) -> RDBSto
 @contextmanager
 def announced(url: str) -> Iterator[None]:
     """Say what is waited for if the block takes long: a database may be locked, or away."""
-    waiting = f"Waiting for {shown(url)}: it is locked, or does not answer."
+    waiting = (
+        f"Still opening {shown(url)}: it is locked or does not answer, or this machine is busy."
+    )
     timer = threading.Timer(_PATIENCE, _logger.warning, [waiting])
     timer.daemon = True
     timer.start()
