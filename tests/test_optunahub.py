@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -50,5 +54,22 @@ def test_its_front_matter_has_what_the_registry_asks_for() -> None:
     assert set(matter) == {"author", "title", "description", "tags", "optuna_versions", "license"}
     assert "sampler" in matter["tags"]
     assert optuna.__version__ in [str(version) for version in matter["optuna_versions"]]
-    for section in ("Abstract", "Class or Function Names", "Installation", "Example"):
+    for section in ("Abstract", "APIs", "Installation", "Example"):
         assert f"\n## {section}\n" in body
+    pictures = re.findall(r"!\[[^]]+\]\((\S+)\)", body)
+    assert len(pictures) == 2
+    assert all((FOLDER / picture).is_file() for picture in pictures)
+
+
+def test_its_readme_lists_every_argument() -> None:
+    body = (FOLDER / "README.md").read_text()
+    for name in inspect.signature(optuna_propulate.PropulateSampler).parameters:
+        assert f"  - `{name}`: " in body
+
+
+def test_its_own_tests_pass() -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "package/samplers"],
+        cwd=REGISTRY.parent, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stdout
