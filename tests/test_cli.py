@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
@@ -19,7 +20,6 @@ from optuna_propulate.storages.writer.spill import Spill
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 OBJECTIVE = (
     "from helper import square\ndef objective(t): return square(t.suggest_float('x', -5, 5))"
@@ -132,3 +132,21 @@ def test_a_function_of_a_module_is_found(monkeypatch: pytest.MonkeyPatch, folder
     monkeypatch.setattr(sys, "path", list(sys.path))
     function = load_objective("helper:square")
     assert function(3) == 9  # type: ignore[arg-type]
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    pytest.importorskip("shtab")
+    script = """
+    eval "$(shtab -s bash optuna_propulate.cli.main.parser)"
+    COMP_WORDS=(optuna-propulate ru) COMP_CWORD=1
+    _shtab_optuna_propulate; echo "${COMPREPLY[@]}"
+    COMP_WORDS=(optuna-propulate run --pa) COMP_CWORD=2
+    _shtab_optuna_propulate; echo "${COMPREPLY[@]}"
+    """
+    place = str(Path(sys.executable).parent)
+    process = subprocess.run(
+        ["bash", "-c", script],
+        env={**os.environ, "PATH": f"{place}:{os.environ['PATH']}"},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert process.stdout.split() == ["run", "--patience"], process.stderr

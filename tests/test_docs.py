@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-README = DOCS.parent / "README.md"
-NOTEBOOK = DOCS.parent / "examples" / "notebook.ipynb"
+README = ROOT / "README.md"
+NOTEBOOK = ROOT / "examples" / "notebook.ipynb"
 NBCONVERT = [sys.executable, "-m", "nbconvert"]
 LOADED_LATE = {"tensorboard"}  # by torch.utils.tensorboard
 RANKS = re.compile(r"# mpirun -n (\d+) ")
@@ -132,7 +134,14 @@ def test_most_pages_show_code() -> None:
 
 def test_the_batch_scripts_of_the_documentation_are_shell() -> None:
     scripts = re.findall(r"^```sh\n(.*?)^```", (DOCS / "clusters.md").read_text(), re.M | re.S)
-    assert len(scripts) == 2
+    assert len(scripts) == 3
     for script in scripts:
         process = subprocess.run(["bash", "-n", "-c", script], check=False)
         assert process.returncode == 0
+
+
+def test_container_and_environment_name_extras_that_there_are() -> None:
+    known = set(metadata.metadata("optuna-propulate").get_all("Provides-Extra"))
+    for name in ("Containerfile", "environment.yml"):
+        (extras,) = re.findall(r"(?:optuna_propulate|\.)\[([a-z,]+)\]", (ROOT / name).read_text())
+        assert set(extras.split(",")) <= known

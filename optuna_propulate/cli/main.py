@@ -31,13 +31,14 @@ Search with Propulate's asynchronous island evolution, alone or under mpirun.
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with the status that ``--help`` tells of."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.INFO if given.verbose else optuna.logging.WARNING)
     optuna.logging.get_logger("optuna.optuna_propulate").setLevel(optuna.logging.INFO)  # ours
     given.command(given)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands, which ``shtab`` makes a shell's completion from."""
     parser = Parser(
         prog="optuna-propulate",
         description=_DESCRIPTION,
