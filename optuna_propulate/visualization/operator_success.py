@@ -97,7 +97,9 @@ def plot_operator_success(study: Study) -> Figure:
     figure.update_yaxes(tickformat=".0%", rangemode="tozero")
     figure.update_xaxes(title_text="complete trials", row=2, col=1)
     figure.update_layout(
-        **layout(f"What each operator achieved: {study.study_name}", height=_HEIGHT)
+        **layout(f"What each operator achieved: {study.study_name}", height=_HEIGHT),
+        legend={"orientation": "h", "y": -0.22, "font": {"size": 10}},  # a card is narrow
+        margin={"l": 50, "r": 20, "t": 75, "b": 20},
     )
     axes = layout("")
     figure.update_layout(xaxis2=axes["xaxis"], yaxis2=axes["yaxis"])

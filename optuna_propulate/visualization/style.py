@@ -30,7 +30,7 @@ NO_GROUND = "rgba(0, 0, 0, 0)"
 OTHERS = "others"
 _GRID = "rgba(125, 136, 148, 0.25)"
 _DECADES = 2.0  # from which on values are shown on a logarithmic axis
-_N_MAKERS = 8  # are told apart
+_N_MAKERS = 6  # are told apart
 _FIRST = ("CovarianceSampling", "Recombination", "RandomInitialization", OTHERS)
 
 
