@@ -12,6 +12,7 @@ from mnist_data import STANDARD_DEVIATION
 from optuna.artifacts import download_artifact
 from optuna.artifacts import get_all_artifact_meta
 from optuna.artifacts import upload_artifact
+from optuna.artifacts.exceptions import ArtifactNotFound
 from torchmetrics.functional import confusion_matrix
 
 
@@ -41,12 +42,12 @@ def report(
         test: The digits that no trial saw.
     """
     files = get_all_artifact_meta(study.best_trial, storage=study._storage)
-    if not files:
-        return "The best trial kept no network: it is of another run, without this store."
     NETWORK.unlink(missing_ok=True)  # that of the best before
-    download_artifact(
-        artifact_store=store, file_path=str(NETWORK), artifact_id=files[-1].artifact_id
-    )
+    try:
+        identity = files[-1].artifact_id
+        download_artifact(artifact_store=store, file_path=str(NETWORK), artifact_id=identity)
+    except (IndexError, ArtifactNotFound):
+        return "The network of the best trial is not here: another run, elsewhere, trained it."
     network.load_state_dict(torch.load(NETWORK, weights_only=True))
     images, labels = test.tensors
     guesses = read(network, images)
