@@ -29,6 +29,7 @@ from mnist_data import load_digits
 from mnist_result import report
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.artifacts import upload_artifact
+from sqlalchemy.engine import make_url
 from torch import nn
 from torch.utils.data import BatchSampler
 from torch.utils.data import DataLoader
@@ -39,7 +40,6 @@ from torchmetrics import Accuracy
 
 import optuna_propulate
 from optuna_propulate.parallel.launch import communicator
-from optuna_propulate.storages.sql.open import shown
 
 
 if TYPE_CHECKING:
@@ -213,17 +213,14 @@ def main() -> None:
     flags = _parse_flags()
     _quieten_lightning()
     comm = communicator(None)
-    device = optuna_propulate.device_for_rank(comm, accelerator=flags.accelerator)
+    device = optuna_propulate.device_for_rank(accelerator=flags.accelerator)
     digits = load_digits(flags.data_dir, flags.train_samples, flags.val_samples, device, comm)
     study = optuna_propulate.create_study(
         flags.storage,
         study_name=flags.study_name,
         direction="maximize",
-        sampler=optuna_propulate.PropulateSampler(
-            islands=flags.islands, seed=flags.seed, comm=comm
-        ),
+        sampler=optuna_propulate.PropulateSampler(islands=flags.islands, seed=flags.seed),
         load_if_exists=True,
-        comm=comm,
     )
     objective = Objective(digits, device, flags.epochs, flags.batch_size, flags.seed)
     if study.is_root:
@@ -234,11 +231,11 @@ def main() -> None:
     study.optimize(objective, n_trials=flags.n_trials, show_progress_bar=True)
     if study.is_root:
         study.summary()
-        best = study.best_params
-        network = ConvNet(**best).network.to(device)
+        network = ConvNet(**study.best_params).network.to(device)
         print(report(study, STORE, network, digits.test))
+        url = make_url(flags.storage).render_as_string()  # hides a password
         print("To watch it, with the extra 'dashboard':")
-        print(f"  optuna-dashboard {shown(flags.storage)} --artifact-dir {STORE_FOLDER}")
+        print(f"  optuna-dashboard {url} --artifact-dir {STORE_FOLDER}")
 
 
 def _parse_flags() -> argparse.Namespace:

@@ -199,8 +199,8 @@ class IslandStudy(optuna.Study):
                 seconds, before they are interrupted and fail; ``None`` until they end. Trials in
                 threads of ``n_jobs`` are not interrupted.
             target: A value that is good enough: no trial starts once one has it, or better.
-            patience: After how many complete or pruned trials in a row, over all ranks, none of
-                them better than the best before, no trial starts any more; at least 1.
+            patience: After how many trials in a row, over all ranks, none of them better than
+                the best before, no trial starts any more; at least 1.
 
         Raises:
             SystemExit: After a signal.
@@ -414,7 +414,7 @@ def _log_start(study: IslandStudy, storage: str | BaseStorage | None, n_ranks: i
     opened = storage_of(study)
     where = shown(storage) if isinstance(storage, str) else "memory"
     if storage is not None and not isinstance(storage, str):
-        where = repr(opened) if isinstance(opened, BatchedRDBStorage) else type(opened).__name__
+        where = opened.url if isinstance(opened, BatchedRDBStorage) else type(opened).__name__
     n_trials = n_trials_of(study)
     age = f"resumed with {n_trials} trial{'s' * (n_trials != 1)}" if n_trials else "new"
     parts = [f"{n_ranks} rank{'s' * (n_ranks != 1)}"]

@@ -93,7 +93,8 @@ def test_the_commands_of_the_readme_run_in_their_order(tmp_path: Path, mpiexec: 
     script = next(piece for piece in pieces if 'study_name="tune"' in piece)
     commands = next(piece for piece in pieces if piece.startswith("sh\npython tune.py"))
     (tmp_path / "tune.py").write_text(script.removeprefix("python\n"))
-    *searches, watching = (line.partition("#")[0].strip() for line in commands.splitlines()[1:])
+    lines = commands.replace("\\\n", " ").splitlines()[1:]
+    *searches, watching = (line.partition("#")[0].strip() for line in lines)
     places = [str(Path(program).parent) for program in (sys.executable, mpiexec.launcher)]
     environ = {**os.environ, "PATH": os.pathsep.join([*places, os.environ["PATH"]])}
     for command in searches:
@@ -104,7 +105,7 @@ def test_the_commands_of_the_readme_run_in_their_order(tmp_path: Path, mpiexec: 
         )  # fmt: skip
         assert process.returncode == 0, f"{command}:\n{process.stderr}"
     study = optuna.load_study(study_name="tune", storage=f"sqlite:///{tmp_path}/study.db")
-    assert len(study.trials) == 2000
+    assert len(study.trials) == 2200
     assert watching == "optuna-dashboard sqlite:///study.db"
     port = free_port()
     with subprocess.Popen(

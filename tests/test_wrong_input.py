@@ -40,6 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "optunas.py").write_text(
         f"import optuna\n{OBJECTIVE}optuna.create_study().optimize(objective, n_trials=5)"
     )
+    (tmp_path / "broken.py").write_text("x = 1\nx = = 1\n")
     study = optuna.create_study(storage="sqlite:///study.db", study_name="s")
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
     return tmp_path
@@ -94,9 +95,14 @@ def contents(folder: Path) -> dict[str, Any]:
         ([*RUN, "--pruner", "MedianPruner", "--pruner-option", "a=1"], 2, "argument 'a'"),
         ([*RUN, "--storage", SECRET], 2, "cannot be parsed"),
         ([*RUN, "--storage", "oracle://me:s3cret@host/db"], 2, "one of sqlite, postgresql"),
-        ([*RUN, "--storage", "mysql+nope://me:s3cret@host/db"], 1, "cannot be opened"),
-        ([*RUN, "--storage", "mysql+mysqldb://me:s3cret@h/db"], 1, "optuna-propulate[mysql]"),
-        ([*RUN, "--storage", "sqlite:///no/where.db"], 1, "there is no folder"),
+        ([*RUN, "--storage", "mysql+nope://me:s3cret@host/db"], 2, "cannot be opened"),
+        ([*RUN, "--storage", "mysql+mysqldb://me:s3cret@h/db"], 2, "optuna-propulate[mysql]"),
+        ([*RUN, "--storage", "sqlite:///no/where.db"], 2, "there is no folder"),
+        ([*RUN, "--storage", "sqlite:///tune.py"], 2, "tune.py is no database"),
+        (["summary", "--storage", "sqlite:///tune.py"], 2, "tune.py is no database"),
+        ([*RUN, "--study-name", ""], 2, "--study-name: a name, but it is empty"),
+        ([*RUN, "--catch", "nowhere.Error"], 2, "--catch nowhere.Error: No module named"),
+        (["run", "broken.py:objective", "--n-trials", "1"], 2, "broken.py, line 2: "),
         (["summary", "--top", "0"], 2, "--top must be at least 1"),
         (["summary"], 2, "There is no file"),
         (["summary", "--storage", SECRET], 2, "cannot be parsed"),
@@ -169,6 +175,8 @@ def _optimize(**arguments: Any) -> Callable[[], object]:
         (lambda: _optimize(timeout="1 h")(), TypeError, "timeout must be a number"),
         (lambda: _optimize(n_trials=1, n_jobs=0)(), ValueError, "n_jobs must be at least 1"),
         (lambda: _optimize(n_trials=1, catch=3)(), TypeError, "catch must hold"),
+        (lambda: _optimize(n_trials=1, catch="Error")(), TypeError, "catch must hold"),
+        (lambda: _optimize(n_trials=1, callbacks=print)(), TypeError, "callbacks must be a list"),
         (lambda: _optimize(n_trials=1, callbacks=[3])(), TypeError, "must be callable"),
         (lambda: _optimize(func=3, n_trials=1)(), TypeError, "must be callable"),
         (lambda: PropulateSampler(population_size="a"), TypeError, "must be an integer"),  # type: ignore[arg-type]
@@ -231,6 +239,46 @@ def test_a_sampler_of_one_objective_refuses_a_study_of_several(folder: Path) -> 
     study = optuna_propulate.load_study(url, study_name="two", sampler=other)
     study.optimize(lambda trial: (trial.suggest_float("x", 0, 1), 1.0), n_trials=2)
     assert len(study.trials) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "tune.py:objective", "--n-trials", "x"],
+        [*RUN, *THERE, "--study-name", "s", "--direction", "maximize"],
+        [*RUN, "--islands", "5"],
+        ["run", "broken.py:objective", "--n-trials", "1"],
+        ["summary", "--storage", "sqlite:///nowhere.db"],
+    ],
+    ids=" ".join,
+)
+def test_of_all_ranks_one_says_what_is_wrong(
+    folder: Path, mpiexec: Callable, arguments: list[str]
+) -> None:
+    outcome = mpiexec(f"from optuna_propulate.cli.main import main; main({arguments!r})", 3)
+    assert outcome.status != 0  # the launcher's, where it kills a rank that ends a little later
+    assert outcome.stderr.count("optuna-propulate: ") == 1
+
+
+def test_a_rank_that_alone_lacks_a_file_says_so(folder: Path, mpiexec: Callable) -> None:
+    outcome = mpiexec(
+        f"""
+        from mpi4py import MPI
+        from optuna_propulate.cli.main import main
+        os.environ["OPTUNA_PROPULATE_COMM_TIMEOUT"] = "1"
+        main({RUN!r} if MPI.COMM_WORLD.rank == 0 else ["run", "not.py:f", "--n-trials", "1"])
+        """,
+        2,
+    )
+    assert outcome.status != 0
+    assert "optuna-propulate: there is no file not.py" in outcome.stderr
+
+
+def test_a_summary_under_mpirun_is_printed_once(folder: Path, mpiexec: Callable) -> None:
+    arguments = ["summary", *THERE, "--study-name", "s"]
+    outcome = mpiexec(f"from optuna_propulate.cli.main import main; main({arguments!r})", 3)
+    assert outcome.status == 0, outcome.stderr
+    assert outcome.stdout.count("study s: 2 trials") == 1
 
 
 def test_a_locked_database_is_waited_for_with_a_word(

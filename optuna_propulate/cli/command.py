@@ -11,7 +11,11 @@ from typing import TypeVar
 
 from optuna.exceptions import OptunaError
 
+from optuna_propulate.parallel.launch import communicator
+from optuna_propulate.parallel.spokesman import is_spoken
+from optuna_propulate.parallel.spokesman import speak_for_others
 from optuna_propulate.records.reading import study_of
+from optuna_propulate.storages.sql.open import UnusableURLError
 from optuna_propulate.storages.sql.open import announced
 from optuna_propulate.storages.sql.open import check_exists
 from optuna_propulate.storages.sql.open import open_rdb
@@ -36,6 +40,7 @@ exit status:
 """
 
 
+_NAME_HELP = "one that is there is gone on with, or shown; a new one is made by `run`"
 _MISTAKES = (ImportError, KeyError, OSError, TypeError, ValueError, OptunaError)
 
 
@@ -76,14 +81,22 @@ def checked(
     except kinds as error:
         reason = error.args[0] if isinstance(error, KeyError) and error.args else error
         cannot = isinstance(error, (OptunaError, OSError))
-        cannot = cannot and not isinstance(error, FileNotFoundError)
+        cannot = cannot and not isinstance(error, (FileNotFoundError, UnusableURLError))
         refuse(str(reason), (1 if cannot else 2) if status is None else status)
 
 
 def refuse(reason: str, status: int = 2) -> NoReturn:
-    """Say in one line why the command cannot be done, and end the process."""
+    """Say in one line why the command cannot be done, and end the process.
+
+    Where all ranks of a job have to say so, rank 0 does, and its status is that of the job.
+    """
+    comm = communicator(None)
+    if comm is not None and comm.rank > 0 and is_spoken(comm):
+        raise SystemExit(0)
     line = " ".join(reason.split())  # a driver's reason may have several lines
     print(f"optuna-propulate: {line}", file=sys.stderr, flush=True)
+    if comm is not None and comm.rank == 0:
+        speak_for_others(comm)
     raise SystemExit(status)
 
 
@@ -108,8 +121,14 @@ def add_command(
         word, help=text, description=text, epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.set_defaults(command=command)
+    parser.set_defaults(command=command, on_every_rank=False)
     parser.add_argument("--storage", default=DEFAULT_STORAGE, metavar="URL", help="(%(default)s)")
     if name:
-        parser.add_argument("--study-name", metavar="NAME")
+        parser.add_argument("--study-name", type=_named, metavar="NAME", help=_NAME_HELP)
     return parser
+
+
+def _named(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("a name, but it is empty")
+    return text

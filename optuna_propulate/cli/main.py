@@ -13,6 +13,7 @@ from optuna_propulate.cli import run
 from optuna_propulate.cli import summary
 from optuna_propulate.cli.command import EXIT_CODES
 from optuna_propulate.cli.command import Parser
+from optuna_propulate.parallel.launch import communicator
 from optuna_propulate.version import __version__
 
 
@@ -34,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser().parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.INFO if given.verbose else optuna.logging.WARNING)
     optuna.logging.get_logger("optuna.optuna_propulate").setLevel(optuna.logging.INFO)  # ours
-    given.command(given)
+    comm = communicator(None)
+    if given.on_every_rank or comm is None or comm.rank == 0:
+        given.command(given)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -30,13 +30,16 @@ def load_objective(place: str) -> Objective:
             working folder first, and what a file imports in the file's own.
 
     Raises:
-        ImportError: If there is no such file, module or function.
+        ImportError: If there is no such file, module or function, or it is no Python.
     """
     source, _, name = place.rpartition(":")
     if not source or not name:
         raise ImportError(f"{place!r} is neither FILE.py:function nor package.module:function")
     with _no_search(source):
-        module = _imported(source)
+        try:
+            module = _imported(source)
+        except SyntaxError as error:
+            raise ImportError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
     function = getattr(module, name, None)
     if not callable(function):
         raise ImportError(f"{source} has no function {name}")

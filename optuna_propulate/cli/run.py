@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+from contextlib import nullcontext
+from contextlib import suppress
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 from typing import Any
@@ -24,6 +27,7 @@ from optuna_propulate.optimize.goal import check_goal
 from optuna_propulate.parallel.launch import communicator
 from optuna_propulate.sampler import PropulateSampler
 from optuna_propulate.storages.batched import BatchedRDBStorage
+from optuna_propulate.storages.sql.open import check_usable
 from optuna_propulate.study import create_study
 from optuna_propulate.visualization.dashboard import DashboardFigures
 
@@ -34,6 +38,11 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
 
 
+_TOPOLOGY_HELP = (
+    "which islands send to which: fully_connected (the default), ring, two_way_ring, star, torus, "
+    "unconnected, or how many individuals, as [[0, 1], [1, 0]]"
+)
+_MIGRATION_HELP = "of sending copies of an island's best to others after a trial (0.1)"
 _SAMPLER_OPTIONS = ("population_size", "islands", "topology", "island", "seed")
 
 
@@ -47,6 +56,7 @@ def _run(given: argparse.Namespace) -> None:
     checked(lambda: check_integer("--workers", given.workers, 1))
     if given.workers > 1:
         start_workers(given.workers, sys.argv[1:])
+    checked(lambda: check_usable(given.storage))
     objective = checked(lambda: load_objective(given.objective), (ImportError,))
     catch = checked(lambda: [_exception(name) for name in given.catch])
     pruner = checked(lambda: _pruner(given))
@@ -65,19 +75,26 @@ def _run(given: argparse.Namespace) -> None:
     )
     comm = communicator(None)
     is_root = comm is None or comm.rank == 0
-    study.optimize(
-        objective,
-        n_trials=given.n_trials,
-        timeout=given.timeout,
-        target=given.target,
-        patience=given.patience,
-        catch=catch,
-        callbacks=[figures] if figures is not None and is_root else [],
-        show_progress_bar=True,
-        stop_grace=given.stop_grace,
-    )
-    if is_root:
-        show(study)
+    status: Any = 0
+    try:
+        study.optimize(
+            objective,
+            n_trials=given.n_trials,
+            timeout=given.timeout,
+            target=given.target,
+            patience=given.patience,
+            catch=catch,
+            callbacks=[figures] if figures is not None and is_root else [],
+            show_progress_bar=True,
+            stop_grace=given.stop_grace,
+        )
+    except (KeyboardInterrupt, SystemExit) as end:  # a signal, alone or of a job
+        status = end.code if isinstance(end, SystemExit) else 128 + signal.SIGINT
+    with suppress(SystemExit) if status else nullcontext():
+        if is_root:
+            show(study)
+    if status:
+        raise SystemExit(status)
 
 
 def _sampler(given: argparse.Namespace) -> PropulateSampler:
@@ -121,10 +138,13 @@ def _pruner(given: argparse.Namespace) -> BasePruner | None:
 
 def _exception(name: str) -> type[Exception]:
     """Return an exception by its name: a built-in one, or ``package.module.Name``."""
+    found = None
     try:
         found = resolve_name(name if "." in name else f"builtins:{name}")
-    except (AttributeError, ImportError, ValueError):
-        found = None
+    except ImportError as error:
+        raise ValueError(f"--catch {name}: {error}") from error
+    except (AttributeError, ValueError):
+        pass
     if not (isinstance(found, type) and issubclass(found, Exception)):
         raise ValueError(f"--catch takes the name of an exception, but got {name!r}")
     return found
@@ -147,21 +167,30 @@ def _value(text: str) -> Any:
 
 def add_to(commands: Any) -> None:
     """Add the command to those of the parser."""
-    parser = add_command(commands, "run", _run, "search; with --study-name, go on where it ended")
+    text = "search until one of --n-trials, --timeout, --target and --patience; give at least one"
+    parser = add_command(commands, "run", _run, text)
+    parser.set_defaults(on_every_rank=True)
     parser.add_argument("objective", help="FILE.py:function or package.module:function")
     parser.add_argument("--direction", choices=["minimize", "maximize"], help="(minimize)")
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="ranks started on this machine (1)"
     )
-    parser.add_argument("--n-trials", type=int, metavar="N", help="of all ranks together")
+    parser.add_argument("--n-trials", type=int, metavar="N", help="trials of all ranks together")
     parser.add_argument(
         "--timeout", type=float, metavar="S", help="no trial starts after S seconds"
     )
-    parser.add_argument("--target", type=float, metavar="VALUE", help="a value that is enough")
     parser.add_argument(
-        "--patience", type=int, metavar="N", help="end after N trials in a row, none the best"
+        "--target", type=float, metavar="VALUE", help="a value that is good enough"
     )
-    parser.add_argument("--stop-grace", type=float, metavar="S", help="then trials have S seconds")
+    parser.add_argument(
+        "--patience", type=int, metavar="N", help="end after N trials in a row that are no better"
+    )
+    parser.add_argument(
+        "--stop-grace",
+        type=float,
+        metavar="S",
+        help="after --timeout or a signal, trials under way have S seconds (as long as they take)",
+    )
     parser.add_argument(
         "--catch",
         action="append",
@@ -180,10 +209,12 @@ def add_to(commands: Any) -> None:
         metavar="KEY=VALUE",
         help="an argument of the pruner; may be given several times",
     )
-    parser.add_argument("--islands", help="how many, their sizes as [3, 5], or node")
-    parser.add_argument("--topology", help="ring, star, ..., or a matrix as [[0, 1], [1, 0]]")
-    parser.add_argument("--migration-probability", type=float, metavar="P", help="of copies")
-    parser.add_argument("--seed", type=int)
+    parser.add_argument(
+        "--islands", help="how many, how many ranks each has as [3, 5], or node (1)"
+    )
+    parser.add_argument("--topology", help=_TOPOLOGY_HELP)
+    parser.add_argument("--migration-probability", type=float, metavar="P", help=_MIGRATION_HELP)
+    parser.add_argument("--seed", type=int, help="of the random numbers of all ranks")
     parser.add_argument(
         "--dashboard", action="store_true", help="save figures and a note for optuna-dashboard"
     )

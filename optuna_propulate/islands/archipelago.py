@@ -97,8 +97,8 @@ def assign_process(
     given = variable if island is None else island
     if given is None:
         raise ValueError(
-            f"islands={islands} needs MPI (mpirun -n ...), or processes that share the storage "
-            "and say which island they live on: island=... or OPTUNA_PROPULATE_ISLAND=..."
+            f"islands={islands} needs MPI (mpirun -n ..., --workers), or processes that share the "
+            "storage and say which island they live on: island=... or OPTUNA_PROPULATE_ISLAND=..."
         )
     if not str(given).isdigit() or int(given) >= n_islands:
         raise ValueError(

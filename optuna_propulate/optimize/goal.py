@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from optuna_propulate.parallel.team import AnyTeam
 
 _TARGET, _PATIENCE = 1, 2
-_EVALUATED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Goal:
@@ -40,8 +39,8 @@ class Goal:
         team: Whose ranks search.
         budget: What is closed.
         target: A value that is good enough; ``None`` for none.
-        patience: After how many complete or pruned trials in a row, none better than the best,
-            the search ends, at least 1; ``None`` for never. No infeasible trial is better.
+        patience: After how many trials in a row, none better than the best, the search ends, at
+            least 1; ``None`` for never. None that is infeasible, pruned or failed is better.
     """
 
     def __init__(
@@ -82,8 +81,6 @@ class Goal:
         self._look(loss)
 
     def _count(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        if trial.state not in _EVALUATED:
-            return
         loss = math.inf
         is_feasible = all(amount <= 0.0 for amount in trial.constraints.values())
         if trial.state == TrialState.COMPLETE and trial.value is not None and is_feasible:

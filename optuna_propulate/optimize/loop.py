@@ -69,10 +69,14 @@ class Loop:
         """Check the arguments of ``IslandStudy.optimize``, whose docstring has the errors."""
         if in_optimize_loop(study):
             raise RuntimeError("Nested invocation of `Study.optimize` method isn't allowed.")
+        if callable(callbacks):
+            raise TypeError(f"callbacks must be a list of functions, but got {callbacks!r}.")
         callbacks = tuple(callbacks or ())
         for function in (func, *callbacks):
             if not callable(function):
                 raise TypeError(f"func and callbacks must be callable, but got {function!r}.")
+        if isinstance(catch, str):
+            raise TypeError(f"catch must hold exception classes, but got {catch!r}.")
         caught = tuple(catch) if isinstance(catch, Iterable) else (catch,)
         for kind in caught:
             if not (isinstance(kind, type) and issubclass(kind, BaseException)):

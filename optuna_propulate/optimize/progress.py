@@ -115,24 +115,26 @@ class ProgressLines(Progress):
             if is_due:
                 self._print()
 
-    def _print(self) -> None:
+    def _print(self, *, ended: bool = False) -> None:
         n, seconds = self._budget.n_finished(), time.monotonic() - self._begun
-        if n != self._n_said:  # the last line may come right after another
-            line = line_of(n, self._n_trials, seconds, best_so_far(self._study))
+        line = line_of(n, self._n_trials, seconds, best_so_far(self._study), ended=ended)
+        if n != self._n_said or (ended and n != self._n_trials):  # it may be said already
             print(line, file=sys.stderr, flush=True)
         self._n_said = n
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if kind is None:
-            self._print()
+            self._print(ended=True)
 
 
-def line_of(n: int, n_trials: int | None, seconds: float, best: str) -> str:
+def line_of(
+    n: int, n_trials: int | None, seconds: float, best: str, *, ended: bool = False
+) -> str:
     """Return how far a search is after ``n`` trials and some ``seconds``, in words."""
     rate = n / seconds
     pieces = [f"{n} trials" if n_trials is None else f"{n} of {n_trials} trials"]
     pieces += [best, f"{rate:.3g} trials/s"]
-    if n and n_trials is not None and n < n_trials:
+    if n and n_trials is not None and n < n_trials and not ended:
         pieces.append(f"{timedelta(seconds=math.ceil((n_trials - n) / rate))} left")
     return ", ".join(pieces)
 

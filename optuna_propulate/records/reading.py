@@ -42,7 +42,9 @@ def study_of(storage: BaseStorage, study_name: str | None) -> Study:
         if study_name is not None and study_name not in names:
             raise KeyError(f"There is no study {study_name!r}; {there}.") from None
         if study_name is None and len(names) != 1:
-            raise ValueError(f"Which study? Give study_name; {there}.") from None
+            raise ValueError(
+                f"Which study? Give its name (study_name, or --study-name); {there}."
+            ) from None
         raise
 
 

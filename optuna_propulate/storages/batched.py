@@ -383,7 +383,12 @@ class BatchedRDBStorage(BaseStorage):
             return copy_trial(study.best)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({shown(self._url)!r})"
+        return f"{type(self).__name__}({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """The URL of the database; its password is masked."""
+        return shown(self._url)
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep what a copy needs to go on with the trials of this one, or to open the database."""

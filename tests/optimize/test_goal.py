@@ -107,9 +107,9 @@ def test_the_reason_is_kept_and_said() -> None:
     assert end_of(searched([3.0, 4.0], patience=2)) is None
 
 
-def test_failed_trials_are_not_counted_and_pruned_ones_are() -> None:
+def test_failed_and_pruned_trials_are_no_better() -> None:
     nan = math.nan
-    assert len(searched([3.0, nan, nan, nan, None, None, 1.0], patience=2).trials) == 6
+    assert len(searched([3.0, nan, 2.0, nan, None, None, 1.0], patience=2).trials) == 5
 
 
 def test_what_the_study_had_before_counts() -> None:

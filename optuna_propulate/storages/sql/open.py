@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from sqlalchemy import create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -37,7 +38,12 @@ _N_TRIES, _PAUSE = 5, 0.3  # the pause in seconds
 _MADE_BY_OTHERS = ("already exist", "unique constraint", "duplicate")
 """What databases say of a table, or of its version's row, that somebody else has just made."""
 
+_SQLITE = b"SQLite format 3\0"
 _SECRETS = ("password", "passwd", "sslpassword")
+
+
+class UnusableURLError(StorageInternalError):
+    """What a URL names is no database, or needs a folder or a driver that is not there."""
 
 
 def shown(url: str) -> str:
@@ -53,7 +59,8 @@ def shown(url: str) -> str:
     query = {
         key: "***" if key.lower() in _SECRETS else value for key, value in parsed.query.items()
     }
-    return parsed.set(query=query).render_as_string(hide_password=True)
+    text = parsed.set(query=query).render_as_string(hide_password=True)
+    return text.replace("%3Amemory%3A", ":memory:")
 
 
 def open_rdb(url: str, engine_kwargs: Mapping[str, Any] | None = None) -> RDBStorage:
@@ -65,7 +72,8 @@ def open_rdb(url: str, engine_kwargs: Mapping[str, Any] | None = None) -> RDBSto
 
     Raises:
         ValueError: If ``url`` cannot be parsed, or is of a database that is not supported.
-        StorageInternalError: If the database cannot be opened.
+        UnusableURLError: If what it names is no database, or needs a folder or a driver.
+        StorageInternalError: If the database cannot be opened for another reason.
     """
     given = parse_url(url)
     dialect = dialect_of(given.get_backend_name())
@@ -73,14 +81,14 @@ def open_rdb(url: str, engine_kwargs: Mapping[str, Any] | None = None) -> RDBSto
     try:
         return _opened_together(parsed, dialect.engine_arguments(parsed, engine_kwargs or {}))
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
-        reason = _reason(parsed, error)
+        unusable = _unusable(parsed, error)
+        reason = unusable or str(getattr(error, "orig", None) or error)
         secrets = [parsed.password, *(parsed.query.get(key) for key in _SECRETS)]
         for secret in filter(None, secrets):
             reason = reason.replace(str(secret), "***")
         # "from None", as the chained error may show the password
-        raise StorageInternalError(
-            f"The storage {shown(url)} cannot be opened: {reason}"
-        ) from None
+        kind = UnusableURLError if unusable else StorageInternalError
+        raise kind(f"The storage {shown(url)} cannot be opened: {reason}") from None
 
 
 @contextmanager
@@ -110,18 +118,46 @@ def check_exists(url: str) -> None:
         raise FileNotFoundError(f"There is no file {working_folder() / path}.")
 
 
-def _reason(url: URL, error: Exception) -> str:
-    """Return why a database cannot be opened, with what to do where that is known."""
+def check_usable(url: str) -> None:
+    """Check, without opening it, that what a URL names may be a database.
+
+    Raises:
+        UnusableURLError: If it is none, or needs a folder or a driver that is not there.
+        ValueError: If ``url`` cannot be parsed, or is of a database that is not supported.
+    """
+    given = parse_url(url)
+    parsed = dialect_of(given.get_backend_name()).with_driver(given)
+    error: Exception | None = None
+    try:
+        create_engine(parsed).dispose()  # loads the driver
+    except (ImportError, ArgumentError) as failure:
+        error = failure
+    reason = _unusable(parsed, error)
+    if reason:
+        raise UnusableURLError(f"The storage {shown(url)} cannot be opened: {reason}")
+
+
+def _is_sqlite(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) in (_SQLITE, b"")
+
+
+def _unusable(url: URL, error: Exception | None) -> str:
+    """Return what is wrong with a URL, and what to do; empty if it is the database."""
     path = sqlite_file(url)
     if path is not None and not path.parent.exists():
         return f"there is no folder {(working_folder() / path).parent}"
+    if path is not None and path.is_file() and not _is_sqlite(path):
+        return f"{working_folder() / path} is no database of SQLite"
+    if isinstance(error, ArgumentError):
+        return str(error)  # there is no such dialect
     if isinstance(error, ImportError):
         extra = dialect_of(url.get_backend_name()).extra
         return (
             f"the driver {url.get_driver_name()} is not installed; pip install "
             f"'optuna-propulate[{extra}]' brings one for a URL that names none"
         )
-    return str(getattr(error, "orig", None) or error)
+    return ""
 
 
 def _opened_together(url: URL, arguments: dict[str, Any]) -> RDBStorage:
