@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -150,3 +152,24 @@ def test_a_shell_completes_commands_and_options() -> None:
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert process.stdout.split() == ["run", "--patience"], process.stderr
+
+
+def test_ctrl_c_ends_a_search_with_its_summary(folder: Path) -> None:
+    (folder / "slow.py").write_text(
+        "import time\ndef objective(t): time.sleep(0.02); return t.suggest_float('x', -5, 5)"
+    )
+    command = ["run", "slow.py:objective", "--n-trials", "10000", "--study-name", "s"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "optuna_propulate", *command],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert "Study 's' (new)" in process.stderr.readline()
+        time.sleep(1.0)  # some trials later, or in the first
+        process.send_signal(signal.SIGINT)
+        shown, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert shown.startswith("study s: ")
+    assert "optuna_propulate/cli" not in said
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{folder}/optuna_propulate.db")
+    assert all(trial.state.is_finished() for trial in study.trials)

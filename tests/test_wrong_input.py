@@ -241,23 +241,34 @@ def test_a_sampler_of_one_objective_refuses_a_study_of_several(folder: Path) -> 
     assert len(study.trials) == 2
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_of_all_ranks_one_says_what_is_wrong(folder: Path, mpiexec: Callable) -> None:
+    wrong = [
         ["run", "tune.py:objective", "--n-trials", "x"],
         [*RUN, *THERE, "--study-name", "s", "--direction", "maximize"],
         [*RUN, "--islands", "5"],
         ["run", "broken.py:objective", "--n-trials", "1"],
         ["summary", "--storage", "sqlite:///nowhere.db"],
-    ],
-    ids=" ".join,
-)
-def test_of_all_ranks_one_says_what_is_wrong(
-    folder: Path, mpiexec: Callable, arguments: list[str]
-) -> None:
-    outcome = mpiexec(f"from optuna_propulate.cli.main import main; main({arguments!r})", 3)
-    assert outcome.status != 0  # the launcher's, where it kills a rank that ends a little later
-    assert outcome.stderr.count("optuna-propulate: ") == 1
+    ]
+    outcome = mpiexec(
+        f"""
+        from optuna_propulate.cli.main import main
+
+        statuses = []
+        for arguments in {wrong!r}:
+            try:
+                main(arguments)
+                statuses.append(None)
+            except SystemExit as ended:
+                statuses.append(ended.code)
+        report(statuses=statuses)
+        """,
+        3,
+    )
+    assert outcome.status == 0
+    assert outcome.stderr.count("optuna-propulate: ") == len(wrong)
+    assert [rank["statuses"] for rank in outcome.ranks] == [
+        [2, 2, 2, 2, 2], [0, 0, 0, 0, None], [0, 0, 0, 0, None],
+    ]  # fmt: skip
 
 
 def test_a_rank_that_alone_lacks_a_file_says_so(folder: Path, mpiexec: Callable) -> None:
