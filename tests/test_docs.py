@@ -47,11 +47,14 @@ def test_the_code_of_a_page_runs(block: str, tmp_path: Path, mpiexec: Callable) 
         if find_spec(library) is None:
             missing(library)
     if ranks := RANKS.match(block):
-        status, errors = (outcome := mpiexec(block, int(ranks[1]))).status, outcome.stderr
+        status, errors = (
+            (outcome := mpiexec(block, int(ranks[1]), timeout=270)).status,
+            outcome.stderr,
+        )
     else:
         process = subprocess.run(
             [sys.executable, "-c", block],
-            cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+            cwd=tmp_path, capture_output=True, text=True, timeout=270, check=False,
         )  # fmt: skip
         status, errors = process.returncode, process.stderr
     assert status == 0, errors
@@ -100,7 +103,7 @@ def test_the_commands_of_the_readme_run_in_their_order(tmp_path: Path, mpiexec: 
     for command in searches:
         process = subprocess.run(
             command,
-            shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120,
+            shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=270,
             check=False,
         )  # fmt: skip
         assert process.returncode == 0, f"{command}:\n{process.stderr}"

@@ -94,7 +94,7 @@ def test_pruners_log_lines_and_new_parameters_do_without_a_database_that_is_away
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
     assert any(trial.state == TrialState.PRUNED for trial in trials[10:40])
     told = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
-    assert sum("cannot be written" in message for message in told) == 1, told
+    assert sum("database cannot be written" in message for message in told) == 1, told
     n_complete = sum(trial.state == TrialState.COMPLETE for trial in trials)
     assert sum("Best is trial" in record.message for record in caplog.records) == n_complete
 
