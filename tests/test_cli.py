@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
 import pytest
+from support.servers import wait_until
 
 from optuna_propulate.cli.objective import load_objective
 from optuna_propulate.storages.wire.changes import Change
@@ -137,7 +137,6 @@ def test_a_function_of_a_module_is_found(monkeypatch: pytest.MonkeyPatch, folder
 
 
 def test_a_shell_completes_commands_and_options() -> None:
-    pytest.importorskip("shtab")
     script = """
     eval "$(shtab -s bash optuna_propulate.cli.main.parser)"
     COMP_WORDS=(optuna-propulate ru) COMP_CWORD=1
@@ -156,17 +155,18 @@ def test_a_shell_completes_commands_and_options() -> None:
 
 def test_ctrl_c_ends_a_search_with_its_summary(folder: Path) -> None:
     (folder / "slow.py").write_text(
-        "import time\ndef objective(t): time.sleep(0.02); return t.suggest_float('x', -5, 5)"
+        "import time, pathlib\n"
+        "def objective(t):\n"
+        "    if t.number == 5: pathlib.Path('under way').touch()\n"
+        "    time.sleep(0.02)\n"
+        "    return t.suggest_float('x', -5, 5)\n"
     )
     command = ["run", "slow.py:objective", "--n-trials", "10000", "--study-name", "s"]
     with subprocess.Popen(
         [sys.executable, "-m", "optuna_propulate", *command],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        assert process.stderr is not None
-        while "Study 's' (new)" not in (line := process.stderr.readline()):
-            assert line  # a busy machine says first that it is still opening the database
-        time.sleep(1.0)  # some trials later, or in the first
+        wait_until(lambda: (folder / "under way").exists())
         process.send_signal(signal.SIGINT)
         shown, said = process.communicate(timeout=60)
     assert process.returncode == 130

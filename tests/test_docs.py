@@ -47,10 +47,8 @@ def test_the_code_of_a_page_runs(block: str, tmp_path: Path, mpiexec: Callable) 
         if find_spec(library) is None:
             missing(library)
     if ranks := RANKS.match(block):
-        status, errors = (
-            (outcome := mpiexec(block, int(ranks[1]), timeout=270)).status,
-            outcome.stderr,
-        )
+        outcome = mpiexec(block, int(ranks[1]), timeout=270)
+        status, errors = outcome.status, outcome.stderr
     else:
         process = subprocess.run(
             [sys.executable, "-c", block],

@@ -88,7 +88,7 @@ def checked(
 def refuse(reason: str, status: int = 2) -> NoReturn:
     """Say in one line why the command cannot be done, and end the process.
 
-    Where all ranks of a job have to say so, rank 0 does, and its status is that of the job.
+    Where all ranks of a job have to say so, rank 0 does, and the others end with 0.
     """
     comm = communicator(None)
     if comm is not None and comm.rank > 0 and is_spoken(comm):
@@ -97,6 +97,8 @@ def refuse(reason: str, status: int = 2) -> NoReturn:
     print(f"optuna-propulate: {line}", file=sys.stderr, flush=True)
     if comm is not None and comm.rank == 0:
         speak_for_others(comm)
+    elif comm is not None:
+        comm.Abort(status)  # the others have begun, and would wait for this one
     raise SystemExit(status)
 
 

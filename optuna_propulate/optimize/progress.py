@@ -87,11 +87,11 @@ class ProgressBar(Progress):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        if kind is None:
-            self._show_best()
-        self.refresh()
-        self._bar.close()
-        self._redirected.close()
+        with self._redirected:
+            if kind is None:
+                self._show_best()
+            self.refresh()
+            self._bar.close()
 
 
 class ProgressLines(Progress):

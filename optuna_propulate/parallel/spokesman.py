@@ -22,10 +22,11 @@ def is_spoken(comm: MPI.Intracomm) -> bool:
 
     Not collective: a rank that ends alone waits for ``PATIENCE``, and has to speak for itself.
     """
-    comm.isend(None, 0, _ENDS)
+    request = comm.isend(None, 0, _ENDS)
     if not poll(lambda: comm.Iprobe(0, _SPOKEN), PATIENCE):
         return False
     comm.recv(source=0, tag=_SPOKEN)
+    request.wait()  # rank 0 has received it
     return True
 
 
@@ -34,9 +35,12 @@ def speak_for_others(comm: MPI.Intracomm) -> None:
     from mpi4py import MPI
 
     deadline, status = time.monotonic() + PATIENCE, MPI.Status()
+    answers = []  # kept until they have left
     for _ in range(1, comm.size):
         left = max(0.0, deadline - time.monotonic())
         if not poll(lambda: comm.Iprobe(MPI.ANY_SOURCE, _ENDS, status), left):
-            return
+            break
         comm.recv(source=status.source, tag=_ENDS)
-        comm.isend(None, status.source, _SPOKEN)
+        answers.append(comm.isend(None, status.source, _SPOKEN))
+    for answer in answers:
+        poll(answer.Test, PATIENCE)

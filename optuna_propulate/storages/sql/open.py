@@ -138,8 +138,11 @@ def check_usable(url: str) -> None:
 
 
 def _is_sqlite(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(_SQLITE)) in (_SQLITE, b"")
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_SQLITE)) in (_SQLITE, b"")
+    except OSError:  # why it cannot be read is said where it is opened
+        return True
 
 
 def _unusable(url: URL, error: Exception | None) -> str:
