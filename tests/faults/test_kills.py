@@ -136,7 +136,10 @@ def test_a_job_goes_on_with_other_ranks_and_islands(mpiexec: Callable, tmp_path:
         storage = optuna.storages.RDBStorage("sqlite:///study.db")
         plain = optuna.load_study(study_name="s", storage=storage)
         plain.ask().set_user_attr("plain", True)
+        open("asked", "w").close()
     if rank == 0 and n_mine == 150:
+        while not os.path.exists("asked"):
+            time.sleep(0.05)
         time.sleep(1.5)
         os.kill(os.getpid(), signal.SIGKILL)
     """
