@@ -259,6 +259,8 @@ class IslandStudy(optuna.Study):
             _note_end(self, reason)
         budget.free()
         storage_of(self).remove_session()
+        if stopping.is_broken_off:
+            raise KeyboardInterrupt
         _exit_after(number)
         _raise_if_kept(kept)
 

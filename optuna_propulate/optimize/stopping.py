@@ -48,8 +48,9 @@ class Stopping:
     SIGTERM and SIGUSR1 (which ``#SBATCH --signal=USR1@60`` sends a minute before the time is up),
     and SIGINT if there are several ranks, let no rank start another trial. Those under way go on
     for ``grace`` seconds; then an exception ends them. A second signal ends them at once. A
-    handler that the user has installed before stays. Only the main thread can be interrupted, and
-    not within code that is not Python's.
+    handler that the user has installed before stays. Ctrl-C ends a process that is alone at once,
+    as everywhere in Python; where something swallows that, after the trial. Only the main thread
+    can be interrupted, and not within code that is not Python's.
 
     An objective may install handlers of its own, as libraries do that train: a signal is heard all
     the same, through the file descriptor that the interpreter writes to. Whatever an objective
@@ -65,6 +66,7 @@ class Stopping:
 
     Attributes:
         signal: The number of the signal; 0 for none.
+        is_broken_off: Whether Ctrl-C has ended the search of a process that is alone.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Stopping:
         self._other_descriptor = -1
         self._watch = threading.Thread(target=self._run, name="stopping", daemon=True)
         self.signal = 0
+        self.is_broken_off = False
 
     def guard(self, objective: Callable[[Trial], Any]) -> Callable[[Trial], Any]:
         """Return the objective, which may be interrupted."""
@@ -133,6 +136,8 @@ class Stopping:
             for end in (self._awake, self._waking):
                 end.setblocking(False)
             self._install()
+            if not self._is_job and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.signal(signal.SIGINT, self._break_off)
             _active.add(self)
         self._watch.start()
         return self
@@ -163,6 +168,8 @@ class Stopping:
         """Put back the handlers that were there before; in the main thread, of a child too."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        if signal.getsignal(signal.SIGINT) == self._break_off:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if self._handlers:
             last = _wakeup_descriptor(self._other_descriptor)
             if last != self._waking.fileno():  # somebody else's, who has not put ours back
@@ -191,6 +198,12 @@ class Stopping:
         if self._is_evaluating and (self._is_expired or self._n_calls > 1):
             self._is_evaluating = False
             raise InterruptedTrialError
+
+    def _break_off(self, number: int, frame: FrameType | None) -> None:
+        """Handle Ctrl-C in a process that is alone; a finalizer may swallow what is raised."""
+        self.is_broken_off = True
+        set_stop_flag(self._study, True)
+        raise KeyboardInterrupt
 
     def _note(self, number: int) -> None:
         """Note that a signal asks this process to stop."""

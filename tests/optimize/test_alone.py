@@ -109,6 +109,28 @@ def test_threads_share_the_budget_and_an_error_ends_all_of_them() -> None:
     assert study.trials[-1].state == TrialState.COMPLETE
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_ends_a_search_though_a_finalizer_swallows_it() -> None:
+    class Swallows:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)  # what the handler raises here is ignored
+
+    def objective(trial: optuna.Trial) -> float:
+        if trial.number == 3:
+            Swallows()
+        return trial.suggest_float("x", 0, 1)
+
+    study = optuna_propulate.create_study()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            study.optimize(objective, n_trials=100)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [trial.state for trial in study.trials] == 4 * [TrialState.COMPLETE]
+
+
 def test_ctrl_c_ends_the_threads_of_a_search_without_end() -> None:
     study = optuna_propulate.create_study()
 
