@@ -239,13 +239,15 @@ class BatchedRDBStorage(BaseStorage):
             packed = None if template_trial is None else pack_trial(template_trial)
             return int(self._client.call("add_trial", study_id, packed))
         self._client.studies.begin(study)
+        if study.base == -1 and template_trial and template_trial.state == TrialState.WAITING:
+            return self._client.enqueue(study, template_trial)  # other jobs see it at once
         self._client.wait_for_room()
         for name, distribution in (template_trial.distributions if template_trial else {}).items():
             self._check_distribution(study, name, distribution)
         trial = _new_trial() if template_trial is None else copy.deepcopy(template_trial)
         live = LiveTrial(trial)  # raises for what JSON cannot hold, before a number is claimed
+        trial.number = self._client.claim_number(study)
         with self._lock:
-            trial.number = self._client.claim_number(study)
             identity = study.alias(trial.number)
             set_trial_id(trial, identity)
             self._client.add(study, live)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from optuna_propulate._optuna_compat import trial_id_of
-from optuna_propulate.storages.sql.read import read_mark
+from optuna_propulate.storages.sql.read import read_marks
 from optuna_propulate.storages.sql.read import read_trials
 from optuna_propulate.storages.sql.read import read_trials_after
 from optuna_propulate.storages.sql.read import uncollected
@@ -58,9 +58,8 @@ class TrialCache:
         if time.monotonic() - self._read_at < interval:
             return
         with uncollected(), self._engine.connect() as connection:
-            mark = read_mark(connection, self._study_id)  # before the rows: it may only be older
-            if mark is not None and mark.get("study_id") != self._study_id:
-                mark = None  # copied from another study
+            marks = read_marks(connection, self._study_id)  # before the rows: may only be older
+            mark = next((mark for mark in marks.values() if mark.get("is_open", True)), None)
             again = dict(self._again)
             for trial in read_trials_after(connection, self._study_id, self._last_id):
                 self._last_id = max(self._last_id, trial_id_of(trial))

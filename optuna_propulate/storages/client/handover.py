@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from optuna.study import StudyDirection
     from optuna.trial import FrozenTrial
 
+    from optuna_propulate.storages.wire.blocks import Numbers
+
 
 @dataclass(frozen=True)
 class Handover:
@@ -23,7 +25,7 @@ class Handover:
         token: What the writer wants to be known.
         job: Tells the job from all others.
         spill_folder: Where what cannot be written is kept.
-        studies: Of each study its id, place, directions, name, base and counter, as
+        studies: Of each study its id, place, directions, name, numbers and counter, as
             ``StudyView`` has them.
         trials: Of each running trial its study's id, and the trial.
     """
@@ -32,5 +34,5 @@ class Handover:
     token: str
     job: str
     spill_folder: Path
-    studies: tuple[tuple[int, int, list[StudyDirection], str, int | None, int], ...]
+    studies: tuple[tuple[int, int, list[StudyDirection], str, Numbers | None, int], ...]
     trials: tuple[tuple[int, FrozenTrial], ...]

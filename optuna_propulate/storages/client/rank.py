@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from optuna_propulate._optuna_compat import set_trial_id
 from optuna_propulate._optuna_compat import trial_id_of
 from optuna_propulate.storages.client.cache import TrialCache
+from optuna_propulate.storages.client.connection import UnansweredError
 from optuna_propulate.storages.client.handover import Handover
 from optuna_propulate.storages.client.live import LiveTrial
 from optuna_propulate.storages.client.live import copy_trial
@@ -28,8 +29,11 @@ from optuna_propulate.storages.client.studies import Studies
 from optuna_propulate.storages.client.study import ALIASES
 from optuna_propulate.storages.client.study import StudyView
 from optuna_propulate.storages.client.write_buffer import WriteBuffer
+from optuna_propulate.storages.client.writer_handle import N_COUNTERS
 from optuna_propulate.storages.sql.read import read_trials
 from optuna_propulate.storages.sql.read import read_trials_after
+from optuna_propulate.storages.wire.blocks import SHARED
+from optuna_propulate.storages.wire.changes import pack_trial
 from optuna_propulate.storages.wire.changes import unpack_change
 from optuna_propulate.storages.wire.changes import unpack_trial
 from optuna_propulate.storages.wire.times import utc
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from optuna_propulate.storages.client.writer_handle import WriterHandle
+    from optuna_propulate.storages.wire.blocks import Numbers
     from optuna_propulate.storages.wire.changes import Change
 
     T = TypeVar("T")
@@ -180,17 +185,81 @@ class RankClient:
             self._seen.clear()
 
     def claim_number(self, study: StudyView) -> int:
-        """Return the number of the next trial."""
-        assert study.base is not None
+        """Return the number of the next trial.
+
+        Where other jobs add trials to the study, too, this waits for the database as a rule once
+        in half a second of trials, and while it is away.
+
+        Raises:
+            StorageInternalError: If the storage is closed, or in a hurry, meanwhile.
+        """
+        assert study.numbers is not None
         assert self._handle is not None
-        number = study.base + self._handle.counters.add(study.counter, 1)
-        study.own(number)
-        return number
+        first = SHARED if study.is_late else 0
+        while True:
+            index = first + self._handle.counters.add(study.counter, 1)
+            number = study.numbers.number_of(index)
+            if number is None:
+                number = self._claimed(study, study.numbers, index)
+            elif index >= SHARED:
+                self._claim_ahead(study, study.numbers, index)
+            if number is not None:
+                return number
+
+    def _claimed(self, study: StudyView, numbers: Numbers, index: int) -> int | None:
+        """Let the writer claim a number; ``None`` if that of this index has been lost with it."""
+        while True:
+            arguments = index, numbers.end, study.counter, self._closed_at(study)
+            try:
+                blocks = self.call("claim", study.study_id, *arguments)
+            except UnansweredError:
+                if not self.is_writer_away or self.is_hurried:
+                    raise
+            else:
+                with self.lock:
+                    for block in blocks:
+                        numbers.add(*block)
+                return numbers.number_of(index)
+
+    def _claim_ahead(self, study: StudyView, numbers: Numbers, index: int) -> None:
+        """Let the writer claim more numbers if soon none is left; does not wait for it."""
+        end = numbers.end
+        if end - index <= numbers.n_last // 2 and study.asked_at != end:
+            study.asked_at = end
+            arguments = end, end, study.counter, self._closed_at(study)
+            self._buffer.connection.answer(["claim", study.study_id, *arguments])
+
+    def _closed_at(self, study: StudyView) -> int | None:
+        """Return the index of the first trial that was started beside other jobs.
+
+        ``None`` if the job has never been alone in the study.
+        """
+        if study.is_late or self._handle is None:
+            return None
+        counters = self._handle.counters
+        while counters.get(study.counter) < SHARED or not (
+            closed_at := counters.get(study.counter + N_COUNTERS)
+        ):
+            before = counters.add(study.counter, SHARED)
+            if before < SHARED:
+                counters.put(study.counter + N_COUNTERS, before + 1)
+            else:
+                counters.add(study.counter, -SHARED)  # another rank has just done it
+        return closed_at - 1
 
     def add(self, study: StudyView, live: LiveTrial) -> None:
         """Add a trial of this rank; the lock is held."""
+        study.own(live.trial.number)
         self._live[trial_id_of(live.trial)] = (study, live)
         self._buffer.note(study, live)
+
+    def enqueue(self, study: StudyView, trial: FrozenTrial) -> int:
+        """Add a trial that anybody may take up to a study that other jobs add trials to."""
+        identity = int(self.call("add_trial", study.study_id, pack_trial(trial)))
+        number = self._fetch(identity)[1][1]
+        with self.lock:
+            study.waiting.add({identity: number})
+        return identity
 
     def release(self, study: StudyView, live: LiveTrial) -> None:
         """Forget a trial that the database holds as it is."""
@@ -440,7 +509,7 @@ class RankClient:
         self.is_shared = True
         with self.lock:
             studies = [
-                (s.study_id, s.place, s.directions, s.name, s.base, s.counter)
+                (s.study_id, s.place, s.directions, s.name, s.numbers, s.counter)
                 for s in self.studies
             ]
             trials = [
@@ -577,10 +646,17 @@ class RankClient:
                 study.note_if_best(unpack_trial(rest[0]))
             elif kind == "told":
                 self._hear_child(study, *rest)
-        if kind == "claim" and study.base is not None and self._handle is not None:
-            first = self._handle.counters.add(study.counter, rest[0])
-            numbers = [study.base + first + n for n in range(rest[0])]
-            self._buffer.connection.answer(["numbers", study_id, numbers])
+            elif kind == "blocks" and study.numbers is not None:
+                for block in rest[0]:
+                    study.numbers.add(*block)
+        if study.numbers is None or self._handle is None:
+            return
+        counters, counter = self._handle.counters, study.counter
+        if kind == "close":
+            self._buffer.connection.answer(["closed", study_id, self._closed_at(study)])
+        elif kind == "claim" and counters.get(counter) < SHARED:
+            first = study.numbers.base + counters.add(counter, rest[0])
+            self._buffer.connection.answer(["numbers", study_id, [*range(first, first + rest[0])]])
 
     def _hear_child(
         self, study: StudyView, distributions: list[str], changes: list[list[Any]]

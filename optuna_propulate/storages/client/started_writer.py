@@ -71,6 +71,7 @@ class StartedWriter(ABC):
             "port": 0 if beyond else None,
             "token": self.token,
             "job": self.job,
+            "starter": os.getpid(),
             "folder": str(self._folder),
             "spill_folder": str(self.spill_folder),
             "is_known": False,

@@ -12,8 +12,9 @@ from optuna.study import StudyDirection
 
 from optuna_propulate.storages.client.connection import UnansweredError
 from optuna_propulate.storages.client.study import StudyView
+from optuna_propulate.storages.wire.blocks import Numbers
 from optuna_propulate.storages.wire.changes import unpack_trial
-from optuna_propulate.storages.writer.study_lock import EXPIRES_AFTER
+from optuna_propulate.storages.writer.jobs import EXPIRES_AFTER
 
 
 if TYPE_CHECKING:
@@ -55,9 +56,9 @@ class Studies:
 
     def go_on(self, studies: Iterable[tuple[Any, ...]]) -> None:
         """Know the studies of a rank, as ``Handover`` has them."""
-        for study_id, place, directions, name, base, counter in studies:
+        for study_id, place, directions, name, numbers, counter in studies:
             study = self._views[study_id] = StudyView(study_id, place, directions)
-            study.name, study.base, study.counter = name, base, counter
+            study.name, study.numbers, study.counter = name, numbers, counter
             self._n_views = max(self._n_views, place + 1)
 
     def forget(self, study_id: int) -> StudyView | None:
@@ -165,11 +166,12 @@ class Studies:
         """Prepare for adding trials to a study; waits for a database that is away.
 
         Raises:
-            RuntimeError: If another job adds trials to it.
+            StorageInternalError: If it does not become known in time who else adds trials.
         """
         if study.has_begun:
             return
-        base, counter, waiting, best, name, attributes = self._begun(study.study_id)
+        numbers, counter, waiting, best, name, attributes = self._begun(study.study_id)
+        base, is_late, blocks = numbers
         with self._client.lock:
             if study.has_begun:
                 return
@@ -180,7 +182,8 @@ class Studies:
             # Each log line of Optuna's asks for them; they may be older than what is known here.
             study.attributes.setdefault("system", (-float("inf"), dict(attributes)))
             self._ids.setdefault(name, (-float("inf"), study.study_id))
-            study.base = base
+            study.is_late = is_late
+            study.numbers = Numbers(base, blocks)
 
     def _begun(self, study_id: int) -> list[Any]:
         timeout = max(self._commit_timeout, DECIDED_WITHIN)

@@ -157,7 +157,7 @@ def _shared_writer(
         return process.addresses, process.token, process.job, process.spill_folder
 
     addresses, token, name, spill_folder = team.from_root(start)
-    counters = SharedCounters(team.comm, N_COUNTERS)
+    counters = SharedCounters(team.comm, 2 * N_COUNTERS)
     counters.free_at_exit()
     address = addresses[0 if nodes[team.rank] == nodes[0] else -1]
     process = started[0] if started else None

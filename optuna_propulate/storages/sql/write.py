@@ -26,13 +26,18 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
 MARK = "propulate:writer"
-"""The study's system attribute that says up to where its rows are known; see ``StudyWriter``."""
+"""How a study's system attributes begin in which jobs leave their marks; see ``StudyWriter``."""
 
 OWNER = "propulate:owner"
-"""The system attribute of a trial that is not one job's alone: the job that runs it, or none."""
+"""The system attribute of a trial that says which of several jobs runs it, or that none does."""
 
 _AT_ONCE = 500
 """How many ids are listed in one statement: SQLite allows 999 variables in old versions."""
+
+
+def mark_key(job: str) -> str:
+    """Return the study's system attribute in which a job leaves its mark."""
+    return f"{MARK}:{job}"
 
 
 def table(model: str) -> Table:
@@ -109,10 +114,10 @@ class BulkWriter:
         execute_many(self._connection, statement, ("number", "id"), rows)
 
     def delete_trials(self, identities: Sequence[int]) -> None:
-        """Delete trials that nothing was written about."""
-        trials = table("TrialModel")
+        """Delete trials that nothing was written about, but who has claimed them."""
         for some in slices(identities):
-            self._connection.execute(trials.delete().where(trials.c.trial_id.in_(some)))
+            for rows in map(table, ("TrialSystemAttributeModel", "TrialModel")):
+                self._connection.execute(rows.delete().where(rows.c.trial_id.in_(some)))
 
     def claim_waiting(self, identity: int, start: str) -> bool:
         """Set a waiting trial to running; return whether it was waiting."""
@@ -127,19 +132,31 @@ class BulkWriter:
     def probe(self, study_id: int) -> None:
         """Write something that changes nothing."""
         rows = table("StudySystemAttributeModel")
-        this = rows.c.study_id == study_id, rows.c.key == MARK
-        self._connection.execute(rows.update().where(*this).values(key=MARK))
+        this = rows.c.study_id == study_id, rows.c.key.startswith(MARK)
+        self._connection.execute(rows.update().where(*this).values(key=rows.c.key))
 
-    def mark(self, study_id: int, value: dict[str, Any]) -> None:
-        """Set the study's system attribute that tells a successor where this writer was."""
+    def mark(self, study_id: int, job: str, value: dict[str, Any]) -> None:
+        """Set a job's mark in a study: it tells a successor and other jobs where this one was."""
         columns = ["study_id", "key", "value_json"]
-        rows = [(study_id, MARK, json.dumps(value))]
+        rows = [(study_id, mark_key(job), json.dumps(value))]
         self._write("StudySystemAttributeModel", columns, rows, new=False)
 
-    def own(self, identities: Sequence[int], job: str | None) -> None:
-        """Note who runs trials that were added, or may be taken up, by others than the job."""
+    def unmark(self, study_id: int, job: str) -> None:
+        """Remove a job's mark."""
+        rows = table("StudySystemAttributeModel")
+        keys = (mark_key(job), MARK)  # before 0.2, the key was that of all jobs
+        this = rows.c.study_id == study_id, rows.c.key.in_(keys)
+        self._connection.execute(rows.delete().where(*this))
+
+    def wait(self, identities: Sequence[int]) -> None:
+        """Let anybody take up trials that nothing was written about."""
+        self.update_trials([("WAITING", None, None, identity) for identity in identities])
+        self.own(identities, None)
+
+    def own(self, identities: Sequence[int], job: str | None, *, new: bool = False) -> None:
+        """Note which job runs trials, or that anybody may; unless new, that may be known."""
         text = json.dumps(job)
-        self.system_attributes([(identity, OWNER, text) for identity in identities], new=False)
+        self.system_attributes([(identity, OWNER, text) for identity in identities], new=new)
 
     def fail(self, identities: Sequence[int], when: datetime) -> None:
         """Set trials to failed, whatever they were, as of a local time."""

@@ -21,12 +21,16 @@ from optuna_propulate.storages.sql.sqlite_file import watch_file
 from optuna_propulate.storages.sql.write import BulkWriter
 from optuna_propulate.storages.wire.changes import pack_trial
 from optuna_propulate.storages.writer.best import BestTrials
+from optuna_propulate.storages.writer.jobs import BEAT_EVERY
+from optuna_propulate.storages.writer.jobs import StudyLockedError
+from optuna_propulate.storages.writer.jobs import UndecidedError
+from optuna_propulate.storages.writer.jobs import Watch
+from optuna_propulate.storages.writer.jobs import is_gone
+from optuna_propulate.storages.writer.jobs import own_process
 from optuna_propulate.storages.writer.questions import Questions
 from optuna_propulate.storages.writer.questions import without_mark
-from optuna_propulate.storages.writer.study_lock import BEAT_EVERY
-from optuna_propulate.storages.writer.study_lock import Contender
-from optuna_propulate.storages.writer.study_lock import StudyLockedError
-from optuna_propulate.storages.writer.study_lock import UndecidedError
+from optuna_propulate.storages.writer.stale_trials import fail_stale
+from optuna_propulate.storages.writer.study_writer import Outcome
 from optuna_propulate.storages.writer.study_writer import StudyWriter
 from optuna_propulate.storages.writer.study_writer import merged
 from optuna_propulate.storages.writer.study_writer import write_about
@@ -41,14 +45,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Mapping
     from collections.abc import Sequence
+    from typing import TypeVar
 
     from optuna.storages import RDBStorage
     from sqlalchemy import Connection
 
     from optuna_propulate.storages.wire.changes import Change
-    from optuna_propulate.storages.writer.study_writer import Outcome
+
+    T = TypeVar("T")
 
 News = list[list[Any]]
+
+_CLAIMED_AHEAD = 0.5  # in seconds: about a transaction's pause
+_MOST_AHEAD = 5000  # trials
+_BLOCKS_AT_ONCE = 4
+_MOST_STARTED = 1000  # longer ago, nobody asks again whether a waiting trial was taken up here
 
 _UNWRITABLE = (SQLAlchemyError, StorageInternalError)
 """What is raised where the database is away, and where it will never take what is asked."""
@@ -74,6 +85,7 @@ class Database:
         job: Tells the job from all others.
         file: Device and inode of SQLite's file, if it was opened before; then the database need
             not be there yet.
+        starter: The process that starts this one again if it ends; ``None`` for nobody.
 
     Attributes:
         note: What a user should know about the database; empty for nothing.
@@ -91,7 +103,9 @@ class Database:
         *,
         is_known: bool = False,
         file: tuple[int, int] | None = None,
+        starter: int | None = None,
     ) -> None:
+        self._who = own_process(starter)
         self._url, self._engine_kwargs = url, engine_kwargs
         self._retry, self._job = retry, job
         self._rdb: RDBStorage | None = None
@@ -106,7 +120,13 @@ class Database:
         if self._rdb is not None:
             watch_file(self._rdb.engine, self.file)
         self._study_writers: dict[int, StudyWriter] = {}
-        self._contenders: dict[int, Contender] = {}
+        self._watches: dict[int, Watch] = {}
+        self._closing: set[int] = set()  # studies of which a rank was asked to close the numbering
+        self._closed_at: dict[int, int] = {}  # and what it has said
+        self._others: dict[int, dict[str, Any]] = {}  # the marks of other jobs, as last seen
+        self._claimed_at: dict[int, tuple[float, float, int]] = {}
+        self._n_waited = 0
+        self._started: dict[int, str] = {}  # when waiting trials were taken up here, by id
         self._lost: set[int] = set()
         self._judges: dict[int, Judge] = {}
         self._beat_at: dict[int, float] = {}
@@ -119,6 +139,7 @@ class Database:
         self._answers = Questions(lambda: self._studies).answers
         self._calls: dict[str, Callable[..., tuple[Any, News]]] = {
             "begin": self._begin,
+            "claim": self._claim,
             "claim_waiting": self._claim_waiting,
             "leave": self._leave,
         }
@@ -137,12 +158,12 @@ class Database:
         return self._rdb
 
     def close(self) -> None:
-        """Let other jobs add trials to the studies, and close all connections."""
+        """Leave the studies to other jobs, and close all connections."""
         for study_id, study_writer in self._study_writers.items():
             with suppress(SQLAlchemyError, StudyLockedError), self._engine.begin() as connection:
                 self._lock(connection, study_id)
                 if not study_writer.is_stale:
-                    study_writer.mark(BulkWriter(connection), released=True)
+                    study_writer.leave(connection)
         if self._rdb is not None:
             self._rdb.remove_session()
             self._rdb.engine.dispose()
@@ -181,8 +202,8 @@ class Database:
 
         Args:
             study_id: The study.
-            base: The number of the job's first trial in it; ``None`` if the job adds no trials,
-                and tells of some that have rows.
+            base: The number of the job's first trial in it, -1 if it shares the study with
+                other jobs; ``None`` if it adds no trials, and tells of some that have rows.
             place: The counter of its trials.
             changes: What ranks told.
 
@@ -227,24 +248,134 @@ class Database:
     def forget_claims(self) -> None:
         """Ask again for numbers: the rank that was asked has gone, perhaps."""
         self._asked.clear()
+        self._closing.clear()
 
     def poll(self) -> News:
         """Look for what others have added or finished; return what all ranks should know."""
         news: News = []
         for study_id, study_writer in list(self._study_writers.items()):
             with self._studies.engine.connect() as connection:
+                marks = reading.read_marks(connection, study_id)
                 added, outcome = study_writer.poll(connection)
             if added or study_writer.numbering.claims:
                 news += self._write_some(study_id, [])
-            news += self._news(study_id, outcome)
+            news += self._news(study_id, outcome) + self._meet(study_id, marks)
         return news
+
+    def closed(self, study_id: int, index: int) -> None:
+        """Note the index of the first trial of this job that shares its study."""
+        self._closed_at[study_id] = index
+
+    def _meet(self, study_id: int, marks: dict[str, dict[str, Any]]) -> News:
+        """Take note of other jobs: share the study with them, bury the dead, hear of their best.
+
+        Args:
+            study_id: The study.
+            marks: What jobs have left in the study, this one among them.
+        """
+        marks.pop(self._job, None)
+        before = self._others.get(study_id, {})
+        news: News = []
+        dead = self._watches.setdefault(study_id, Watch()).dead(marks)
+        for job in dead:
+            with self._engine.begin() as connection:
+                self._lock(connection, study_id)
+                self._bury(connection, study_id, marks.pop(job))
+        if before.keys() - marks.keys():  # what they have not used waits
+            with self._studies.engine.connect() as connection:
+                outcome = self._study_writers[study_id].look_for_waiting(connection)
+            news += self._news(study_id, outcome)
+        best = {m["best"] for m in marks.values()} - {m["best"] for m in before.values()}
+        news += self._news(study_id, Outcome(complete=dict.fromkeys(best - {None})))
+        self._others[study_id] = marks
+        if marks and self._study_writers[study_id].numbering.is_open:
+            news += self._share(study_id)
+        return news
+
+    def _share(self, study_id: int) -> News:
+        """Close the numbering: another job wants to add trials."""
+        index = self._closed_at.pop(study_id, None)
+        if index is not None:
+            return self._news(study_id, self._transact(study_id, lambda w, c: w.close(c, index)))
+        if study_id in self._closing:
+            return []
+        self._closing.add(study_id)
+        return [["close", study_id]]
+
+    def _bury(self, connection: Connection, study_id: int, mark: dict[str, Any]) -> None:
+        """Fail what a dead job has left running, unless it is alive, or another job does so.
+
+        Args:
+            connection: A connection that has locked the study.
+            study_id: The study.
+            mark: What the job had left when it was taken for dead.
+        """
+        job = mark.get("job", "")
+        now = reading.read_marks(connection, study_id).get(job)
+        if now is None or now.get("beat") != mark.get("beat"):
+            return
+        bulk = BulkWriter(connection)
+        gives_back = is_gone(mark) if "beat" in mark else True
+        fail_stale(bulk, connection, study_id, mark, self._retry, gives_back=gives_back)
+        bulk.unmark(study_id, job)
+
+    def _claim(
+        self, study_id: int, index: int, end: int, place: int, closed_at: int | None
+    ) -> tuple[Any, News]:
+        """Claim numbers for the trials of a job that shares its study.
+
+        Args:
+            study_id: The study.
+            index: The index of a trial that is about to start.
+            end: The first index that has no number yet, as far as the rank knows.
+            place: The counter of the job's trials.
+            closed_at: The index of the first trial that was started beside other jobs; ``None``
+                if the job has never been alone.
+
+        Returns:
+            The blocks that were claimed last, of which the news tell all ranks.
+
+        Raises:
+            UndecidedError: If the database cannot be reached just now.
+        """
+        try:
+            study_writer, news = self._open_study_writer(study_id, -1, place), []
+            if study_writer.numbering.is_open and closed_at is not None:
+                self._closed_at[study_id] = closed_at
+                news = self._share(study_id)
+            if index >= study_writer.next_index or study_writer.is_stale:
+                n_ahead = self._ahead(study_id, index + 1 - study_writer.next_index)
+                outcome = self._transact(study_id, lambda w, c: w.claim(c, index, end, n_ahead))
+                news += self._news(study_id, outcome)
+                news.append(
+                    ["blocks", study_id, self._study_writers[study_id].blocks[-_BLOCKS_AT_ONCE:]]
+                )
+        except _UNWRITABLE as error:
+            raise UndecidedError(reason_of(error)) from error
+        return self._study_writers[study_id].blocks[-_BLOCKS_AT_ONCE:], news
+
+    def _ahead(self, study_id: int, n: int) -> int:
+        """Return for how many more trials to claim numbers: what starts within half a second.
+
+        Nothing where trials are slow, so that next to nothing is claimed in vain.
+
+        Args:
+            study_id: The study.
+            n: How many have been asked for now.
+        """
+        now = time.monotonic()
+        since, rate, n_ahead = self._claimed_at.get(study_id, (now - 1.0, 0.0, 0))
+        rate = (rate + (n + n_ahead) / max(now - since, 1e-3)) / 2
+        n_ahead = min(int(rate * _CLAIMED_AHEAD), _MOST_AHEAD)
+        self._claimed_at[study_id] = now, rate, n_ahead
+        return n_ahead
 
     def beat(self) -> None:
         """Show other jobs that this one is alive, for each study that was not written lately."""
         now = time.monotonic()
         for study_id in [i for i, at in self._beat_at.items() if now - at >= BEAT_EVERY]:
             self._beat_at[study_id] = now  # once, also where the database is away
-            self._transact(study_id, [])
+            self._transact(study_id, lambda w, c: w.write(c, []))
 
     def _judge(self, study_id: int) -> Judge:
         """Return the judge of a study's trials; ``KeyError`` if there is no such study."""
@@ -258,7 +389,8 @@ class Database:
     def _write_some(self, study_id: int, changes: Sequence[Change]) -> News:
         """Write changes in one transaction; return what all ranks should know."""
         if study_id in self._study_writers:
-            return self._news(study_id, self._transact(study_id, changes))
+            written = self._transact(study_id, lambda w, c: w.write(c, changes))
+            return self._news(study_id, written)
         with self._engine.begin() as connection:
             self._lock(connection, study_id, is_added_to=False)
             self._amend(connection, study_id, changes)
@@ -307,14 +439,19 @@ class Database:
             raise DeletedError
         if not is_added_to:
             return
-        mark = reading.read_mark(connection, study_id)
-        if study_id in self._lost or mark is None or mark.get("job") != self._job:
-            self._lost.add(study_id)  # for good: its numbers are another job's
-            raise StudyLockedError(
-                "Another job has taken over this study, as this one did not write for a while."
-            )
+        if study_id not in self._lost and reading.read_mark(connection, study_id, self._job):
+            return
+        study_writer = self._study_writers.get(study_id)
+        if study_writer is not None and not study_writer.numbering.is_open:
+            study_writer.was_given_up = True  # numbers that it has used are its own all the same
+            return
+        self._lost.add(study_id)  # for good: its numbers are another job's
+        raise StudyLockedError(
+            "Another job has taken over this study, as this one did not write for a while."
+        )
 
-    def _transact(self, study_id: int, changes: Sequence[Change]) -> Outcome:
+    def _transact(self, study_id: int, act: Callable[[StudyWriter, Connection], T]) -> T:
+        """Let the writer of a study do something in one transaction; return what that returns."""
         study_writer = self._study_writers[study_id]
         claims, is_written = study_writer.numbering.claims, False
         try:
@@ -325,11 +462,14 @@ class Database:
                         connection,
                         study_id,
                         study_writer.base,
-                        job=self._job,
-                        place=study_writer.place,
+                        self._job,
+                        study_writer.place,
+                        is_open=study_writer.numbering.is_open,
+                        who=self._who,
                     )
+                    study_writer.was_given_up = self._study_writers[study_id].was_given_up
                     study_writer.numbering.claimed(claims)
-                outcome = study_writer.write(connection, changes)
+                done = act(study_writer, connection)
                 is_written = True
         except BaseException:
             study_writer = self._study_writers[study_id]
@@ -339,7 +479,7 @@ class Database:
             raise
         self._study_writers[study_id] = study_writer
         self._beat_at[study_id] = time.monotonic()
-        return outcome
+        return done
 
     def _news(self, study_id: int, outcome: Outcome) -> News:
         news: News = []
@@ -352,14 +492,18 @@ class Database:
             news.append(["claim", study_id, n_unclaimed - self._asked.get(study_id, 0)])
             self._asked[study_id] = n_unclaimed
         better = self._best.better(study_id, outcome.complete)
-        return news if better is None else [*news, ["best", study_id, better]]
+        if better is None:
+            return news
+        study_writer.best = better[0]
+        return [*news, ["best", study_id, better]]
 
     def _begin(self, study_id: int, base: int | None, place: int | None) -> tuple[Any, News]:
         """Let ranks add trials to a study; needs no database once a rank of the job has begun.
 
         Returns:
-            The number of the job's first trial, a counter, what is waiting, the best trial, the
-            study's name and system attributes.
+            The number of the job's first trial, whether other jobs were there when it began, and
+            blocks of numbers; a counter, what is waiting, the best trial, the study's name and
+            system attributes.
 
         Args:
             study_id: The study.
@@ -376,7 +520,8 @@ class Database:
         waiting = list(study_writer.waiting.items())
         name, attributes = self._names[study_id], self._attributes[study_id]
         place, best = self._places[study_id], self._best.of(study_id)
-        return [study_writer.base, place, waiting, best, name, attributes], []
+        numbers = [study_writer.base, study_writer.is_late, study_writer.blocks]
+        return [numbers, place, waiting, best, name, attributes], []
 
     def _raise_if_away(self, error: Exception) -> None:
         """Raise ``UndecidedError`` if the database cannot be reached, or is locked, just now."""
@@ -393,8 +538,8 @@ class Database:
 
         Raises:
             KeyError: If there is no such study.
-            StudyLockedError: If another job adds trials to it.
-            UndecidedError: If that is not known yet.
+            StudyLockedError: If another job has taken over, as this one did not write for long.
+            UndecidedError: If another job is alone there as far as it knows.
         """
         if study_id in self._study_writers:
             return self._study_writers[study_id]
@@ -402,13 +547,29 @@ class Database:
         attributes = self._studies.get_study_system_attrs(study_id)
         self._judge(study_id)
         with self._engine.begin() as connection:
+            is_open: bool | None = False
             if base is None:
-                base, place = self._take_over(connection, study_id)
-            else:
+                base, place, is_open = self._join(connection, study_id)
+            elif base >= 0:
                 self._lock(connection, study_id)
+            else:  # another writer of this job was there, and shared the study
+                self._lock(connection, study_id, is_added_to=False)
             place = self._n_begun if place is None else place
-            study_writer = StudyWriter(connection, study_id, base, self._retry, self._job, place)
-            study_writer.mark(BulkWriter(connection))
+            study_writer = StudyWriter(
+                connection,
+                study_id,
+                base,
+                self._job,
+                place,
+                is_open=bool(is_open),
+                who=self._who,
+            )
+            if is_open is None:
+                self._wait_for_others(connection, study_id)
+            else:
+                study_writer.mark(BulkWriter(connection))
+        if is_open is None:  # and that is committed
+            raise UndecidedError
         self._best.begin(study_id, directions)
         self._attributes[study_id] = without_mark(attributes)
         self._places[study_id] = place
@@ -417,34 +578,49 @@ class Database:
         self._beat_at[study_id] = time.monotonic()
         return study_writer
 
-    def _take_over(self, connection: Connection, study_id: int) -> tuple[int | None, int | None]:
+    def _join(
+        self, connection: Connection, study_id: int
+    ) -> tuple[int | None, int | None, bool | None]:
         """Lock a study to which this job adds trials from now on.
 
         Returns:
-            Number and counter of the first trial, if another writer of this job was there before.
+            Number and counter of the first trial, if another writer of this job was there before;
+            whether this job is alone, or ``None`` if another one thinks that it is.
 
         Raises:
-            StudyLockedError: If another job adds trials to it.
-            UndecidedError: If that is not known yet.
+            UndecidedError: If the study is locked.
         """
-        contender = self._contenders.pop(study_id, None) or Contender()
+        watch = self._watches.setdefault(study_id, Watch())
         try:
             self._lock(connection, study_id, is_added_to=False)
-            mark = reading.read_mark(connection, study_id)
-            if mark is None or mark.get("study_id") != study_id:  # or copied from another study
-                return None, None
-            if mark.get("job") == self._job:
-                return mark["base"], mark["place"]
-            contender.judge(mark)
-        except UndecidedError:
-            self._contenders[study_id] = contender
-            raise
+            marks = reading.read_marks(connection, study_id)
         except OperationalError as error:
-            if not contender.is_patient:
-                raise
-            self._contenders[study_id] = contender
-            raise UndecidedError from error
-        return None, None
+            raise UndecidedError(reason_of(error)) from error
+        own = marks.pop(self._job, None)
+        if own is not None and not own.get("is_waiting"):
+            return own["base"], own["place"], own["is_open"]
+        for job in watch.dead(marks):
+            self._bury(connection, study_id, marks.pop(job))
+        self._others[study_id] = marks
+        if any(
+            mark.get("is_open", True) and not mark.get("is_waiting") for mark in marks.values()
+        ):
+            return None, None, None
+        return None, None, not marks
+
+    def _wait_for_others(self, connection: Connection, study_id: int) -> None:
+        """Show that this job wants to add trials; who is alone in the study will share it."""
+        self._n_waited += 1
+        mark = {
+            **self._who,
+            "study_id": study_id,
+            "job": self._job,
+            "beat": -self._n_waited,
+            "is_open": False,
+            "is_waiting": True,
+            "best": None,
+        }
+        BulkWriter(connection).mark(study_id, self._job, mark)
 
     def _leave(self, study_id: int, numbers: list[int]) -> tuple[Any, News]:
         """Let trials of this job run on when it ends, as another process will tell them."""
@@ -464,12 +640,18 @@ class Database:
                 raise KeyError(f"No trial with id {identity} exists.")
             study_writer = self._study_writers.get(study_id)
             bulk = BulkWriter(connection)
-            if bulk.claim_waiting(identity, start) and study_writer is not None:
+            is_claimed = bulk.claim_waiting(identity, start)
+            if is_claimed:
                 bulk.own([identity], self._job)
+        if is_claimed:
+            self._started[identity] = start
+            if len(self._started) > _MOST_STARTED:
+                self._started.pop(next(iter(self._started)))
         with self._studies.engine.connect() as connection:
             trial = reading.read_trial(connection, identity)
         packed = None if trial is None else pack_trial(trial)
-        if packed is None or packed[2] != "RUNNING" or packed[3] != start:
+        is_ours = start == self._started.get(identity)  # MySQL keeps whole seconds only
+        if packed is None or packed[2] != "RUNNING" or not (is_ours or packed[3] == start):
             packed = None  # somebody else's
         if study_writer is not None and packed is not None:
             study_writer.taken_up(identity)
@@ -480,10 +662,12 @@ class Database:
     def _forget(self, study_id: int) -> None:
         """Forget a study that is deleted: SQLite gives its id to the next one."""
         of_study: list[dict[int, Any]] = [
-            self._study_writers, self._contenders, self._judges, self._beat_at, self._asked,
-            self._places, self._names, self._attributes,
+            self._study_writers, self._watches, self._judges, self._beat_at, self._asked,
+            self._places, self._names, self._attributes, self._others, self._closed_at,
+            self._claimed_at,
         ]  # fmt: skip
         for known in of_study:
             known.pop(study_id, None)
         self._lost.discard(study_id)
+        self._closing.discard(study_id)
         self._best.forget(study_id)

@@ -1,9 +1,13 @@
 """Trial numbers: dense and unique at every instant, though others add trials in between.
 
-Workers claim numbers from a counter and go on; their rows are written later. Another client of
-the database, which knows nothing of that, gives its trial the number of rows that it sees: one
-that was claimed already. Such a trial *floats*: it keeps the highest number, above all that are
-written, until a number has been claimed for it from the same counter, which it keeps for good.
+Of a job that is alone the numbering is *open*: workers claim numbers from a counter and go on;
+their rows are written later. Another client of the database, which knows nothing of that, gives
+its trial the number of rows that it sees: one that was claimed already. Such a trial *floats*: it
+keeps the highest number, above all that are written, until a number has been claimed for it from
+the same counter, which it keeps for good.
+
+Several jobs share a study once the numbering of each is closed: then no number is used before it
+has a row, which is inserted under the study's lock, as any other client does it. Nothing floats.
 """
 
 from __future__ import annotations
@@ -42,9 +46,11 @@ class Numbering:
 
     Args:
         n_rows: How many rows there are; they are numbered densely from 0.
+        is_open: Whether numbers are claimed before they have rows.
     """
 
-    def __init__(self, n_rows: int) -> None:
+    def __init__(self, n_rows: int, *, is_open: bool = True) -> None:
+        self.is_open = is_open
         self._next = n_rows
         self._floating: deque[int] = deque()
         self._claimed: set[int] = set()
@@ -79,12 +85,28 @@ class Numbering:
         return number < self._next
 
     def found(self, identity: int) -> None:
-        """Note a row that somebody else has added: it floats."""
-        self._floating.append(identity)
+        """Note a row that somebody else has added: it floats if the numbering is open."""
+        if self.is_open:
+            self._floating.append(identity)
+        else:
+            self._next += 1
+
+    def close(self) -> None:
+        """Let every row keep its number: each number that was ever claimed has one."""
+        self.is_open = False
+        self._next += len(self._floating)
+        self._floating.clear()
+        self._claimed.clear()
+
+    def take(self, n: int) -> range:
+        """Return the numbers of rows that are inserted now, once the numbering is closed."""
+        self._next += n
+        return range(self._next - n, self._next)
 
     def claimed(self, numbers: Iterable[int]) -> None:
-        """Note numbers that were claimed for floating rows."""
-        self._claimed.update(numbers)
+        """Note numbers that were claimed for floating rows; too late once nothing floats."""
+        if self.is_open:
+            self._claimed.update(numbers)
 
     def plan(self, told: Iterable[int]) -> Plan:
         """Return what a transaction has to do, and assume that it will be done.

@@ -100,5 +100,5 @@ class Questions:
 
 
 def without_mark(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return a study's system attributes as whoever set them knows them."""
-    return {key: value for key, value in attributes.items() if key != MARK}
+    """Return a study's system attributes without the marks of jobs."""
+    return {key: value for key, value in attributes.items() if not key.startswith(MARK)}

@@ -68,6 +68,7 @@ def serve(settings: dict[str, Any], lifeline: int, say: Callable[[dict[str, Any]
                 settings["job"],
                 is_known=settings["is_known"],
                 file=settings["file"] and tuple(settings["file"]),
+                starter=settings["starter"],
             )
             stack.callback(database.close)
             listeners, addresses = listen(folder, settings["port"])

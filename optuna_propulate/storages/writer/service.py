@@ -25,8 +25,8 @@ from optuna_propulate.storages.wire.handshake import keep_alive
 from optuna_propulate.storages.writer.client import Client
 from optuna_propulate.storages.writer.database import Database
 from optuna_propulate.storages.writer.database import RefusedError
-from optuna_propulate.storages.writer.study_lock import StudyLockedError
-from optuna_propulate.storages.writer.study_lock import UndecidedError
+from optuna_propulate.storages.writer.jobs import StudyLockedError
+from optuna_propulate.storages.writer.jobs import UndecidedError
 from optuna_propulate.storages.writer.unfit import reason_of
 
 
@@ -202,6 +202,11 @@ class Writer:
                         self._hear(client, message)
                     elif kind == "numbers":
                         self._database.claimed(message[1], message[2])
+                    elif kind == "closed":
+                        self._database.closed(message[1], message[2])
+                        self._polled = -float("inf")
+                    elif kind == "claim":
+                        calls.append((client, ["call", None, "claim", message[1:]]))
                     elif kind == "received":
                         client.send(["result", message[1], None])
                     elif kind == "guest":
@@ -249,7 +254,7 @@ class Writer:
     def _broadcast(self, messages: list[list[Any]]) -> None:
         for message in messages:
             clients = [client for client in self._clients.values() if client.is_trusted]
-            if message[0] == "claim":
+            if message[0] in ("claim", "close"):
                 clients = [client for client in clients if message[1] in client.studies][:1]
                 self._claims = clients[0] if clients else None
                 if not clients:
@@ -324,7 +329,7 @@ class Writer:
 
     def _answer(self, client: Client, message: list[Any]) -> None:
         _, sequence, method, arguments = message
-        if any(other[2:] == message[2:] for _, other in self._undecided):
+        if any(_is_alike(other, message) for _, other in self._undecided):
             self._undecided.append((client, message))  # another rank has just asked in vain
             return
         try:
@@ -351,3 +356,10 @@ class Writer:
         with suppress(*_AWAY):  # the next transaction says so
             self._broadcast(self._database.poll())
         self._polled = time.monotonic()
+
+
+def _is_alike(call: list[Any], other: list[Any]) -> bool:
+    """Tell whether two calls wait for the same: of those for numbers, if of the same study."""
+    if call[2] == other[2] == "claim":
+        return bool(call[3][0] == other[3][0])
+    return call[2:] == other[2:]

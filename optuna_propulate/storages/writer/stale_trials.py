@@ -28,9 +28,15 @@ RETRY_HISTORY = "retry_history"
 
 
 def fail_stale(
-    bulk: BulkWriter, connection: Connection, study_id: int, mark: Mapping[str, Any], retry: int
+    bulk: BulkWriter,
+    connection: Connection,
+    study_id: int,
+    mark: Mapping[str, Any],
+    retry: int,
+    *,
+    gives_back: bool = False,
 ) -> None:
-    """Fail the trials that an earlier job has left running; others' are not touched.
+    """Fail the trials that another job has left running; others' are not touched.
 
     Args:
         bulk: Writes over the connection.
@@ -38,20 +44,27 @@ def fail_stale(
         study_id: The study.
         mark: What the writer of that job left in the study.
         retry: How often a trial is run again with the parameters that it had.
+        gives_back: Whether the job has certainly ended, so that what it claimed and did not use
+            may wait for anybody, where the job shared its study.
     """
     running = reading.trials_in_state(connection, study_id, TrialState.RUNNING)
     owners = reading.owners_of(connection, list(running))
     owners.update((identity, mark["job"]) for identity in mark.get("taken", ()))  # before 0.2
     owners.update(dict.fromkeys((*mark.get("others", ()), *mark.get("floating", ()))))
+    is_open = mark.get("is_open", True)
     stale = [
         identity
         for identity, number in running.items()
         if (
             owners[identity] == mark.get("job", "")
             if identity in owners
-            else number >= mark["base"] and identity <= mark["last_id"]
+            else is_open and number >= mark["base"] and identity <= mark["last_id"]
         )
     ]
+    if gives_back and not is_open:
+        unused = reading.bare(connection, stale)
+        bulk.wait(unused)
+        stale = sorted(set(stale) - set(unused))
     bulk.fail(stale, datetime.now())
     if not retry or not stale:
         return

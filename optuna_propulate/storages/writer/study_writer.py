@@ -14,11 +14,12 @@ from optuna.trial import TrialState
 
 from optuna_propulate.storages.sql import read as reading
 from optuna_propulate.storages.sql.write import BulkWriter
+from optuna_propulate.storages.wire.blocks import SHARED
 from optuna_propulate.storages.wire.changes import Change
 from optuna_propulate.storages.wire.times import utc
+from optuna_propulate.storages.writer.jobs import own_process
 from optuna_propulate.storages.writer.numbering import Numbering
 from optuna_propulate.storages.writer.stale_trials import fail_stale
-from optuna_propulate.storages.writer.study_lock import own_process
 
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-WHO = {**own_process(), "since": utc(datetime.now())}
-"""Which writer this is, for whoever is refused because of it."""
+    from optuna_propulate.storages.wire.blocks import Block
 
 _UNFINISHED = ("RUNNING", "WAITING")
 _POLLED_AT_ONCE = 500
+_RECENT_BLOCKS = 4  # at most one is on its way to the ranks
 
 
 @dataclass
@@ -50,23 +51,35 @@ class Outcome:
 class StudyWriter:
     """Holds, of one study, the numbers and ids of what is not finished.
 
-    Each transaction leaves a mark in the study's system attribute ``propulate:writer``: who wrote
-    it, the number of the job's first trial, up to which id the rows are known, and how many of
-    them float, which are those with the highest numbers. A trial that is not the job's alone says
-    so itself, in its system attribute ``propulate:owner``: it was unfinished when it was found, or
-    waits, or was taken up. So the mark stays small, and whoever goes on for a writer that is gone,
-    or that does not know whether its last transaction was committed, can tell the rows of the job
-    from those that others have added since; what is then written again changes nothing. The next
-    job fails what this one leaves unfinished.
+    Each transaction leaves a mark in a system attribute of the study: who wrote it, the number of
+    the job's first trial, up to which id the rows are known, and how many of them float, which
+    are those with the highest numbers. Whoever goes on for a writer that is gone, or that does
+    not know whether its last transaction was committed, can tell by it the rows of the job from
+    those that others have added since; what is then written again changes nothing.
+
+    A trial that is not that of a job alone in its study says in its system attribute
+    ``propulate:owner`` who runs it: a job that shares the study with others, or nobody, if it was
+    unfinished when it was found, or waits. What a job leaves unfinished another one fails.
 
     Args:
         connection: A connection that has locked the study.
         study_id: The study.
         base: How many trials there were when the job began, if this goes on for another writer
             of the job; ``None`` if the job begins.
-        retry: How often a trial that an earlier job has left running is run again.
         job: Tells the job from all others.
         place: The counter of the job's trials.
+        is_open: Whether the job is alone, and uses numbers before they have rows; what its mark
+            says counts.
+        who: What ``own_process`` says of this process.
+
+    Attributes:
+        is_late: Whether other jobs were there when this one began.
+        was_given_up: Whether another job has taken this one for dead, and failed its trials; they
+            are its own all the same.
+        best: The id of the job's best trial, for other jobs; ``None`` for none.
+        blocks: The blocks of numbers that were claimed; only the last where this goes on for
+            another writer.
+        next_index: The index of the first trial of the next block.
     """
 
     def __init__(
@@ -74,27 +87,32 @@ class StudyWriter:
         connection: Connection,
         study_id: int,
         base: int | None = None,
-        retry: int = 0,
         job: str = "",
         place: int = 0,
+        *,
+        is_open: bool = True,
+        who: dict[str, Any] | None = None,
     ) -> None:
         self.study_id, self.job, self.place = study_id, job, place
+        self.is_late = base is None and not is_open
         self.is_stale = False  # whether the database may hold something else than is known here
+        self.was_given_up = False
+        self.best: int | None = None
+        self._who = {**(who or own_process()), "since": utc(datetime.now())}
         self._beat = 0
-        mark = reading.read_mark(connection, study_id)
-        if mark is not None and mark.get("study_id") != study_id:
-            mark = None  # copied from another study
-        if base is None and mark is not None:
-            fail_stale(BulkWriter(connection), connection, study_id, mark, retry)
-        if base is None or mark is None:
+        mark = None if base is None else reading.read_mark(connection, study_id, job)
+        if mark is None:
             last_id, n_floating = reading.last_trial_id(connection, study_id), 0
         else:
             last_id, n_floating = mark["last_id"], mark["n_floating"]
-            self._beat = mark["beat"]
+            self._beat, is_open = mark["beat"], mark["is_open"]
+            self.is_late, base = mark["is_late"], mark["base"]
+        self.next_index = SHARED if mark is None else mark["next_index"]
+        self.blocks: list[Block] = [] if mark is None else [tuple(b) for b in mark["blocks"]]
         n_rows = reading.count_trials(connection, study_id, last_id)
         self.base = n_rows if base is None else base
         self.waiting = reading.trials_in_state(connection, study_id, TrialState.WAITING)
-        self.numbering = Numbering(n_rows - n_floating)
+        self.numbering = Numbering(n_rows - n_floating, is_open=is_open)
         for identity in reading.last_numbered(connection, study_id, last_id, n_floating):
             self.numbering.found(identity)
             self.waiting.pop(identity, None)
@@ -102,14 +120,11 @@ class StudyWriter:
         self._ids: dict[int, int] = {}
         self._bare: set[int] = set()  # numbers of rows that nothing else was written about
         running = reading.trials_in_state(connection, study_id, TrialState.RUNNING)
-        if base is not None and mark is not None:  # the job's own are not somebody else's
-            owners = reading.owners_of(connection, list(running))
-            running = {
-                i: n
-                for i, n in running.items()
-                if owners.get(i, job if n >= base else None) != job
-            }
-        self._elsewhere = dict.fromkeys((*running, *self.waiting))
+        owners = reading.owners_of(connection, list(running))
+        if base is not None and is_open:  # the job's own are not somebody else's
+            owners = {i: owners.get(i, job if n >= base else None) for i, n in running.items()}
+        followed = [i for i in running if owners.get(i) is None]  # jobs tell of their own
+        self._elsewhere = dict.fromkeys((*followed, *self.waiting))
 
     def write(self, connection: Connection, changes: Iterable[Change]) -> Outcome:
         """Write changes, and find what others have added.
@@ -123,10 +138,99 @@ class StudyWriter:
         """
         return self._write(BulkWriter(connection), connection, merged(changes))
 
+    def claim(self, connection: Connection, index: int, end: int, n_more: int) -> Outcome:
+        """Insert rows for trials that are about to start.
+
+        If it raises, or the transaction fails, this writer is of no use any more.
+
+        Args:
+            connection: A connection in a transaction that has locked the study.
+            index: The index of the last of them.
+            end: The first index that has no number yet, as far as is known elsewhere.
+            n_more: For how many more to do so.
+        """
+        bulk, outcome = BulkWriter(connection), Outcome()
+        self.next_index = max(self.next_index, end)
+        n = index + 1 - self.next_index + n_more
+        self._find(bulk, connection, outcome)
+        if n > n_more:
+            numbers, now = self.numbering.take(n), utc(datetime.now())
+            ids = bulk.insert_trials(self.study_id, [(i, "RUNNING", now, None) for i in numbers])
+            bulk.own(ids, self.job, new=True)
+            self._ids.update(zip(numbers, ids, strict=True))
+            self._bare.update(numbers)
+            self._last_id = ids[-1]
+            self.blocks.append((self.next_index, numbers[0], n))
+            self.next_index += n
+        self.mark(bulk)
+        return outcome
+
+    def close(self, connection: Connection, index: int) -> Outcome:
+        """Let other jobs add trials, too: from now on no number is used before it has a row.
+
+        Args:
+            connection: A connection in a transaction that has locked the study.
+            index: The index of the first trial of this job that is not started yet.
+        """
+        bulk = BulkWriter(connection)
+        last = self.base + index - 1
+        told = [] if self.numbering.has_row(last) else [running(last)]
+        outcome = self._write(bulk, connection, merged(told))
+        floating = enumerate(self.numbering.floating, self.numbering.n_settled)
+        settled = {identity: number for number, identity in floating}
+        self.numbering.close()
+        own = reading.trials_in_state(connection, self.study_id, TrialState.RUNNING)
+        owners = reading.owners_of(connection, list(own))
+        unowned = {i: n for i, n in own.items() if n >= self.base and i not in owners}
+        self._ids.update((number, identity) for identity, number in unowned.items())
+        bulk.own(list(unowned), self.job)
+        self.mark(bulk)
+        outcome.waiting.update(self._newly_waiting(connection, settled, {}))
+        return outcome
+
+    def leave(self, connection: Connection) -> None:
+        """Give back what was claimed and not used, fail what runs no more, and take the mark away.
+
+        Of a job that is alone the mark stays, and says that the job adds no more trials.
+
+        Args:
+            connection: A connection in a transaction that has locked the study.
+        """
+        bulk = BulkWriter(connection)
+        if self.numbering.is_open:
+            self.mark(bulk, released=True)
+            return
+        others = reading.read_marks(connection, self.study_id).keys() - {self.job}
+        mark = {"job": self.job, "is_open": False}
+        fail_stale(bulk, connection, self.study_id, mark, 0, gives_back=True)
+        bulk.unmark(self.study_id, self.job)
+        if not others:
+            self._take_back(bulk, connection)
+
+    def _take_back(self, bulk: BulkWriter, connection: Connection) -> None:
+        """Delete the last trials as far as they were claimed and given back: nobody has come."""
+        waiting = reading.trials_in_state(connection, self.study_id, TrialState.WAITING)
+        owners = reading.owners_of(connection, list(waiting))
+        bare = set(reading.bare(connection, [i for i in waiting if i in owners]))
+        n_rows = reading.count_trials(connection, self.study_id)
+        last: list[int] = []
+        for identity, number in sorted(waiting.items(), key=lambda item: -item[1]):
+            if identity not in bare or number != n_rows - 1 - len(last):
+                break
+            last.append(identity)
+        bulk.delete_trials(last)
+
     def taken_up(self, identity: int) -> None:
         """Note that a rank of this job runs a trial that others have added."""
         self.waiting.pop(identity, None)
         self._elsewhere.pop(identity, None)
+
+    def look_for_waiting(self, connection: Connection) -> Outcome:
+        """Find what another job has let go of."""
+        waiting = reading.trials_in_state(connection, self.study_id, TrialState.WAITING)
+        new = {i: n for i, n in waiting.items() if i <= self._last_id and i not in self.waiting}
+        self._elsewhere.update(dict.fromkeys(new))
+        return Outcome(waiting=new)
 
     def given_up(self, identities: Iterable[int]) -> None:
         """Note that trials of this job are somebody else's from now on."""
@@ -145,22 +249,35 @@ class StudyWriter:
                 outcome.complete[identity] = None
         return added, outcome
 
+    def _find(self, bulk: BulkWriter, connection: Connection, outcome: Outcome) -> dict[int, str]:
+        """Find the rows that others have added; return their states by id."""
+        added = reading.trials_after(connection, self.study_id, self._last_id)
+        owners: dict[int, str | None] = {}
+        if not self.numbering.is_open:
+            owners = reading.owners_of(connection, [identity for identity, *_ in added])
+        shared, states = [], {}
+        for identity, number, state in added:
+            self.numbering.found(identity)
+            states[identity] = state
+            if state in _UNFINISHED and owners.get(identity) is None:
+                self._elsewhere[identity] = None
+                shared.append(identity)
+            elif state == "COMPLETE":
+                outcome.complete[identity] = None
+            if state == "WAITING" and not self.numbering.is_open:
+                outcome.waiting[identity] = number
+            self._last_id = identity
+        bulk.own([identity for identity in shared if identity not in owners], None)
+        return states
+
     def _write(
         self,
         bulk: BulkWriter,
         connection: Connection,
         changes: dict[int | tuple[int], Change],
     ) -> Outcome:
-        outcome, states, shared = Outcome(), {}, []
-        for identity, _, state in reading.trials_after(connection, self.study_id, self._last_id):
-            self.numbering.found(identity)
-            states[identity] = state
-            if state in _UNFINISHED:
-                self._elsewhere[identity] = None
-                shared.append(identity)
-            elif state == "COMPLETE":
-                outcome.complete[identity] = None
-            self._last_id = identity
+        outcome = Outcome()
+        states = self._find(bulk, connection, outcome)
         told = {
             change.number: change
             for change in changes.values()
@@ -176,11 +293,7 @@ class StudyWriter:
         self._look_up(connection, [c.number for c in there if c.identity is None])
         bulk.delete_trials([self._ids.pop(number) for number in plan.deleted])
         self._bare.difference_update(plan.deleted)
-        now = utc(datetime.now())
-        new = [
-            told.get(number) or Change(number, None, "RUNNING", now, None)
-            for number in plan.inserted
-        ]
+        new = [told.get(number) or running(number) for number in plan.inserted]
         rows = [(c.number, c.state, c.start, c.complete) for c in new]
         ids = bulk.insert_trials(self.study_id, rows) if rows else []
         self._last_id = max((self._last_id, *ids))
@@ -190,7 +303,10 @@ class StudyWriter:
         bulk.renumber(plan.renumbered)
         known = [(self._ids.get(c.number) if c.identity is None else c.identity, c) for c in there]
         old = [(identity, c) for identity, c in known if identity is not None]
-        bulk.update_trials([(c.state, c.start, c.complete, identity) for identity, c in old])
+        bulk.update_trials(
+            [(c.state, c.start, c.complete, identity) for identity, c in old],
+            also_failed=self.was_given_up,
+        )
         fresh = list(identified)
         begun: list[tuple[int, Change]] = []
         for identity, change in old:
@@ -200,7 +316,7 @@ class StudyWriter:
         write_about(bulk, fresh, is_new=True)
         write_about(bulk, begun, is_new=False)
         self._note(identified + old, outcome)
-        bulk.own([*shared, *outcome.waiting], None)
+        bulk.own(list(outcome.waiting), None)
         self.mark(bulk)
         outcome.waiting.update(self._newly_waiting(connection, plan.settled, states))
         return outcome
@@ -214,7 +330,7 @@ class StudyWriter:
         """
         self._beat += 1
         mark = {
-            **WHO,
+            **self._who,
             "study_id": self.study_id,
             "job": self.job,
             "place": self.place,
@@ -223,8 +339,13 @@ class StudyWriter:
             "last_id": self._last_id,
             "n_settled": self.numbering.n_settled,
             "n_floating": len(self.numbering.floating),
+            "is_open": self.numbering.is_open,
+            "is_late": self.is_late,
+            "next_index": self.next_index,
+            "blocks": self.blocks[-_RECENT_BLOCKS:],
+            "best": self.best,
         }
-        bulk.mark(self.study_id, {**mark, "released": True} if released else mark)
+        bulk.mark(self.study_id, self.job, {**mark, "released": True} if released else mark)
 
     def _look_up(self, connection: Connection, numbers: Sequence[int]) -> None:
         """Learn the ids of the job's rows that another writer of it has written."""
@@ -247,6 +368,11 @@ class StudyWriter:
         unknown = [identity for identity in settled if identity not in states]
         states = states | reading.states_of(connection, unknown)
         return {i: number for i, number in settled.items() if states.get(i) == "WAITING"}
+
+
+def running(number: int) -> Change:
+    """Return what there is to write of a trial that nobody has told of."""
+    return Change(number, None, "RUNNING", utc(datetime.now()), None)
 
 
 def merged(changes: Iterable[Change]) -> dict[int | tuple[int], Change]:

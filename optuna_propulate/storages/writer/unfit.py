@@ -16,7 +16,7 @@ from sqlalchemy.exc import ProgrammingError
 from optuna_propulate.storages.wire.changes import Change
 from optuna_propulate.storages.wire.changes import distribution_of
 from optuna_propulate.storages.wire.times import utc
-from optuna_propulate.storages.writer.study_lock import StudyLockedError
+from optuna_propulate.storages.writer.jobs import StudyLockedError
 
 
 if TYPE_CHECKING:

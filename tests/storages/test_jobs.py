@@ -1,4 +1,4 @@
-"""Only one job at a time adds trials to a study, whatever is between it and the database."""
+"""Several jobs add trials to one study, whatever is between them and the database."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from optuna_propulate.storages.batched import BatchedRDBStorage
+from optuna_propulate.storages.writer.jobs import _started
 from optuna_propulate.storages.writer.spill import import_trials
-from optuna_propulate.storages.writer.study_lock import _started
 
 
 if TYPE_CHECKING:
@@ -26,21 +27,7 @@ if TYPE_CHECKING:
 PATIENCE = 60.0  # in seconds: how long a program may take on a busy machine
 TAKEN_OVER_WITHIN = 30.0  # in seconds, of a job that has been killed
 
-READER = """
-import sys
-import optuna
-from optuna_propulate import BatchedRDBStorage
-study = optuna.load_study(study_name="s", storage=BatchedRDBStorage(sys.argv[1]))
-print(len(study.trials), flush=True)
-try:
-    study.ask()
-except RuntimeError as error:
-    print(error, flush=True)
-else:
-    print("asked", flush=True)
-"""
-
-# Adds trials until there is a file "end", or until it may not.
+# Adds trials until there is a file "end".
 ADDER = """
 import os, sys, time, warnings
 import optuna
@@ -135,38 +122,67 @@ def tokens_of(url: str) -> list[str]:
     return [trial.user_attrs["token"] for trial in trials if trial.state.is_finished()]
 
 
-def test_a_second_job_may_read_a_study_but_not_add_to_it(url: str) -> None:
-    storage = BatchedRDBStorage(url)
-    study = optuna.create_study(storage=storage, study_name="s")
-    study.ask()
-    storage.flush()
-    other = optuna.create_study(storage=storage, study_name="other")
-    other.ask()
-    storage.flush()
-    command = [sys.executable, "-c", READER, url]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    seen, answer = second.stdout.splitlines()
-    assert seen == "1"
-    assert "Another job is adding trials to this study (its writer is process" in answer
-    storage.close()
-    third = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    assert third.stdout.splitlines() == ["1", "asked"]
-
-
-def test_of_jobs_that_start_together_one_adds_and_nothing_of_it_is_lost(
+def test_jobs_that_start_together_all_add_trials_and_numbers_are_dense_meanwhile(
     url: str, start: Callable[[str], Job], tmp_path: Path
 ) -> None:
-    jobs = {name: start(name) for name in ("a", "b")}
-    deadline = time.monotonic() + PATIENCE
-    while all(job.is_running for job in jobs.values()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    jobs = {name: start(name) for name in ("a", "b", "c")}
+    for job in jobs.values():
+        job.tell(50)  # while the others do
+        tokens_of(url)
     (tmp_path / "end").touch()
-    last = {name: job.wait() for name, job in jobs.items()}
-    told = {name: int(words[1]) for name, words in last.items() if words[0] == "told"}
-    assert len(told) == 1, last
-    (name, n_told), = told.items()  # fmt: skip
-    assert tokens_of(url) == [f"{name} {number}" for number in range(n_told)]
+    told = {name: int(job.wait()[1]) for name, job in jobs.items()}
+    tokens = tokens_of(url)
+    for name, n_told in told.items():
+        assert sum(token.startswith(name) for token in tokens) == n_told
+    trials = optuna.load_study(study_name="s", storage=url).trials
+    assert all(
+        trial.user_attrs["token"].endswith(f" {trial.number}")
+        for trial in trials
+        if trial.state.is_finished()
+    )
+    assert not [trial for trial in trials if trial.state == TrialState.RUNNING]
+
+
+def test_what_one_job_enqueues_another_one_runs(url: str) -> None:
+    program = """
+import sys
+import optuna
+from optuna_propulate import BatchedRDBStorage
+storage = BatchedRDBStorage(sys.argv[1])
+study = optuna.load_study(study_name="s", storage=storage)
+study.tell(study.ask(), 1.0)
+print("told", flush=True)
+assert sys.stdin.readline()
+study.enqueue_trial({"x": 0.25})
+trial = study.ask()
+print(trial.suggest_float("x", 0, 1), flush=True)
+study.enqueue_trial({"x": 0.75})
+assert sys.stdin.readline()
+"""
+    storage = BatchedRDBStorage(url)
+    study = optuna.create_study(storage=storage, study_name="s")
+    study.tell(study.ask(), 0.0)
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert other.stdin is not None
+    assert other.stdout is not None
+    assert other.stdout.readline() == "told\n"
+    print("go on", file=other.stdin, flush=True)
+    assert other.stdout.readline() == "0.25\n"  # its own is there at once
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        trial = study.ask()
+        if study.trials[trial.number].system_attrs.get("fixed_params") is not None:
+            break
+        study.tell(trial, 1.0)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert trial.suggest_float("x", 0, 1) == 0.75
+    print("end", file=other.stdin, flush=True)
+    assert other.wait(PATIENCE) == 0
+    storage.close()
 
 
 def test_a_killed_job_has_a_successor_soon(
