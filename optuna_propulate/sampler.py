@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from optuna_propulate.exchange.base import Exchange
     from optuna_propulate.islands.island import Tally
     from optuna_propulate.islands.migration import MigrationPolicy
+    from optuna_propulate.islands.resuming import Inheritance
     from optuna_propulate.islands.topology import Topology
     from optuna_propulate.operators import Operator
 
@@ -72,7 +73,7 @@ class _StudyState:
 
     island: Island
     exchange: Exchange
-    foreign: ForeignTrials = field(default_factory=ForeignTrials)
+    foreign: ForeignTrials
     offspring: dict[int, Individual] = field(default_factory=dict)
     named: bool = False
 
@@ -198,7 +199,7 @@ class PropulateSampler(BaseSampler):
         with self._lock:
             return self._state(study).island.tally
 
-    def resume(self, study: Study, individuals: Sequence[Individual]) -> None:
+    def resume(self, study: Study, inheritance: Inheritance) -> None:
         """Own individuals of an earlier run, before any worker starts a trial.
 
         ``create_study`` and ``load_study`` call this on every rank. Without it, or without MPI,
@@ -206,14 +207,16 @@ class PropulateSampler(BaseSampler):
 
         Args:
             study: The study.
-            individuals: This worker's share of what ``islands.resuming.deal_out`` returns.
+            inheritance: This worker's part of what ``islands.resuming.deal_out`` returns.
         """
         with self._lock:
             if self._transport is None or study_id_of(study) in self._states.get(
                 storage_of(study), {}
             ):
                 return
-            self._state(study, join=False).island.resume(individuals)
+            known = self._state(study, join=False)
+            known.foreign.note(inheritance.n_trials, inheritance.unfinished)
+            known.island.resume(inheritance.individuals)
 
     def drain(self, study: Study) -> None:
         """Wait until every worker has called this; then all workers of an island know the same.
@@ -222,7 +225,10 @@ class PropulateSampler(BaseSampler):
         nobody knows who else will come, and there is nothing to wait for.
         """
         if self._transport is not None:
-            self._state(study).island.drain(self._rng)
+            known = self._state(study)
+            with self._lock:
+                self._hear_others(known, study)
+            known.island.drain(self._rng)
 
     def reseed_rng(self) -> None:
         """Draw from a fresh stream from now on."""
@@ -320,24 +326,50 @@ class PropulateSampler(BaseSampler):
 
     def _breed_for(self, known: _StudyState, study: Study, trial: FrozenTrial) -> Individual:
         """Return the next offspring, for a trial; the lock is held."""
-        if self._transport is None:  # else the peers tell us
-            self._name(known, trial.number)
-            known.foreign.asked(trial.number)
-            self._read(known, study, known.foreign.finished(study))
+        self._name(known, study, trial.number)
+        known.foreign.asked(trial.number)
+        self._hear_others(known, study)
         known.island.take_in(self._rng)
         offspring = known.island.breed(self._rng, list(known.offspring.values())[-_PENDING:])
         known.offspring[trial_id_of(trial)] = offspring
         return offspring
 
-    def _name(self, known: _StudyState, number: int) -> None:
-        """Call a worker without MPI by its first trial, so that no two processes are alike."""
+    def _hear_others(self, known: _StudyState, study: Study) -> None:
+        """Take in what others than the workers of this job have evaluated; the lock is held.
+
+        Under MPI the first worker of each island owns it, and tells its peers.
+        """
+        if self._transport is None:
+            self._read(known, study, known.foreign.finished(study))
+        elif self.configuration.leads_island and (trials := known.foreign.finished(study)):
+            known.island.resume(self._of_this_island(study, trials))
+
+    def _of_this_island(self, study: Study, trials: Sequence[FrozenTrial]) -> list[Individual]:
+        individuals = individuals_of(trials, study.direction, self.configuration.n_islands)
+        return [one for one in individuals if one.island == self.configuration.island]
+
+    def _name(self, known: _StudyState, study: Study, number: int) -> None:
+        """Tell a worker from those of other jobs by its first trial: no two draw alike.
+
+        Without MPI it is called by that number.
+        """
         if known.named:
             return
-        known.named, known.island.worker = True, number
+        known.named = True
+        if self._transport is not None:
+            if self._seed is not None and not self._is_first_job(known, study):
+                self._rng = self._stream(self._seed, self.configuration.worker, number)
+            return
+        known.island.worker = number
         if known.exchange.name is not None:  # else it has an address of its own
             known.exchange.worker = number
-        if number > 0 and self._seed is not None:
+        if self._seed is not None and number > 0:
             self._rng = self._stream(self._seed, number)
+
+    def _is_first_job(self, known: _StudyState, study: Study) -> bool:
+        """Tell whether no other job was in the study before; the storage may know for sure."""
+        is_first = getattr(storage_of(study), "is_first_job", None)
+        return known.foreign.n_read == 0 if is_first is None else is_first(study_id_of(study))
 
     def _state(self, study: Study, *, join: bool = True) -> _StudyState:
         with self._lock:
@@ -361,7 +393,7 @@ class PropulateSampler(BaseSampler):
             migration=self.configuration.migration,
             exchange=exchange,
         )
-        return _StudyState(island, exchange)
+        return _StudyState(island, exchange, ForeignTrials(of_job=self._transport is not None))
 
     def _new_exchange(self) -> Exchange:
         where = self.configuration
@@ -375,13 +407,12 @@ class PropulateSampler(BaseSampler):
 
     def _read(self, known: _StudyState, study: Study, trials: list[FrozenTrial]) -> None:
         untold = known.exchange.read(study, trials)
-        for individual in individuals_of(untold, study.direction, self.configuration.n_islands):
-            if individual.island == self.configuration.island:
-                known.island.join(individual)
+        for individual in self._of_this_island(study, untold):
+            known.island.join(individual)
 
-    def _stream(self, seed: int | None, worker: int) -> np.random.Generator:
+    def _stream(self, seed: int | None, *worker: int) -> np.random.Generator:
         """Return the worker's own child of the seed, as ``SeedSequence(seed).spawn`` gives it."""
-        return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(worker,)))
+        return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=worker))
 
     def _prepare(self) -> None:
         """Set up what is not pickled."""

@@ -18,6 +18,7 @@ from optuna.storages import InMemoryStorage
 from optuna_propulate._optuna_compat import set_stop_flag
 from optuna_propulate._optuna_compat import storage_of
 from optuna_propulate._optuna_compat import study_id_of
+from optuna_propulate.islands.resuming import Inheritance
 from optuna_propulate.islands.resuming import deal_out
 from optuna_propulate.optimize.budget import Budget
 from optuna_propulate.optimize.budget import check_limits
@@ -353,7 +354,9 @@ def _open_study(
     if isinstance(sampler, PropulateSampler) and team.size > 1:
         share = team.share_from_root(
             lambda: (
-                deal_out(study, sampler.configuration) if n_trials_of(study) else [[]] * team.size
+                deal_out(study, sampler.configuration)
+                if n_trials_of(study)
+                else [Inheritance()] * team.size
             )
         )
         team.attempt(lambda: sampler.resume(study, share))

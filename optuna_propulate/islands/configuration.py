@@ -96,6 +96,11 @@ class IslandConfiguration:
         return self.archipelago.n_islands
 
     @property
+    def leads_island(self) -> bool:
+        """Whether the worker is the first of its island."""
+        return self.worker == self.archipelago.islands[self.island][0]
+
+    @property
     def population_size(self) -> int:
         """The size of the breeding pool on the worker's island."""
         return self.population_size_of(self.worker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from heapq import nsmallest
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,30 @@ from optuna_propulate.records.reading import read_trials
 
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from optuna.study import Study
 
     from optuna_propulate.evolution.individual import Individual
     from optuna_propulate.islands.configuration import IslandConfiguration
 
 
-def deal_out(study: Study, configuration: IslandConfiguration) -> list[list[Individual]]:
+@dataclass(frozen=True)
+class Inheritance:
+    """What a worker goes on from.
+
+    Args:
+        individuals: Its own from now on.
+        n_trials: How many trials the study had.
+        unfinished: The numbers of those that somebody else was at.
+    """
+
+    individuals: Sequence[Individual] = ()
+    n_trials: int = 0
+    unfinished: Sequence[int] = ()
+
+
+def deal_out(study: Study, configuration: IslandConfiguration) -> list[Inheritance]:
     """Read the individuals of an earlier run, and share them among all workers.
 
     Each lives on the island that it was bred on or migrated to; those of islands that are no
@@ -30,7 +48,7 @@ def deal_out(study: Study, configuration: IslandConfiguration) -> list[list[Indi
         configuration: The islands, and how large their breeding pools are.
 
     Returns:
-        The individuals of each worker.
+        What each worker goes on from.
     """
     trials = read_trials(study)
     living = residences(trials)
@@ -42,7 +60,12 @@ def deal_out(study: Study, configuration: IslandConfiguration) -> list[list[Indi
             island = individual.number % n_islands
         peers = archipelago.islands[island]
         shares[peers[individual.number % len(peers)]].append(individual)
+    unfinished = [trial.number for trial in trials if not trial.state.is_finished()]
     return [
-        nsmallest(2 * configuration.population_size_of(worker) + 1, share, key=by_loss)
+        Inheritance(
+            nsmallest(2 * configuration.population_size_of(worker) + 1, share, key=by_loss),
+            len(trials),
+            unfinished,
+        )
         for worker, share in enumerate(shares)
     ]

@@ -32,6 +32,7 @@ from optuna_propulate.storages.wire.changes import unpack_trial
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Container
     from collections.abc import Mapping
     from collections.abc import Sequence
@@ -366,6 +367,30 @@ class BatchedRDBStorage(BaseStorage):
     def read_trials(self, study_id: int) -> list[FrozenTrial]:
         """Return all trials as they are committed, read anew; none of them is kept in memory."""
         return self._client.read_all(self._client.studies.get(study_id))
+
+    def is_first_job(self, study_id: int) -> bool:
+        """Tell whether a study had no trials, and no other job, when this job came to it."""
+        study = self._client.studies.get(study_id)
+        return study.numbers is not None and study.numbers.base == 0 and not study.is_late
+
+    def finished_elsewhere(
+        self, study_id: int, is_wanted: Callable[[int], bool], *, of_job: bool
+    ) -> list[FrozenTrial] | None:
+        """Return trials that have finished since the last call, and that other jobs have added.
+
+        At most ``refresh_interval`` late. If there are more than some hundred at a time, these are
+        the best and the last of them.
+
+        Args:
+            study_id: The study.
+            is_wanted: Called with the number of each trial once; whether it is to be returned.
+            of_job: Whether trials of other ranks of this job are left out, too.
+
+        Returns:
+            ``None`` while no other job adds trials.
+        """
+        study = self._client.studies.get(study_id)
+        return self._client.finished_elsewhere(study, is_wanted, of_job=of_job)
 
     def count_trials(self, study_id: int) -> int:
         """Return how many trials the database holds; reads none of them."""

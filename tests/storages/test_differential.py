@@ -28,6 +28,7 @@ from optuna.trial import create_trial
 from support.storages import lent
 
 from optuna_propulate.storages.batched import BatchedRDBStorage
+from optuna_propulate.storages.sql.write import MARK
 
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _seen(storage: BaseStorage, *, alike: bool) -> dict[str, Any]:
         seen[study.study_name] = (
             study.directions,
             study.user_attrs,
-            {k: v for k, v in study.system_attrs.items() if k != "propulate:writer"},
+            {k: v for k, v in study.system_attrs.items() if not k.startswith(MARK)},
             sorted(shown) if alike else shown,
         )
     return seen

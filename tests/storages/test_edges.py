@@ -38,8 +38,8 @@ from optuna_propulate.storages.wire.times import local
 from optuna_propulate.storages.wire.times import utc
 from optuna_propulate.storages.writer import database as writer_database
 from optuna_propulate.storages.writer.database import Database
-from optuna_propulate.storages.writer.study_lock import BEAT_EVERY
-from optuna_propulate.storages.writer.study_lock import UndecidedError
+from optuna_propulate.storages.writer.jobs import BEAT_EVERY
+from optuna_propulate.storages.writer.jobs import UndecidedError
 
 
 # test_cache.py
@@ -263,8 +263,8 @@ def test_a_database_that_goes_away_while_a_study_begins_does_not_end_the_writer(
         database.call("begin", [study_id, None, None])
     database.beat()
     aside.rename(path)
-    (base, *_), _ = database.call("begin", [study_id, None, None])
-    assert base == 0
+    ((base, is_late, blocks), *_), _ = database.call("begin", [study_id, None, None])
+    assert (base, is_late, blocks) == (0, False, [])
     database.close()
 
 

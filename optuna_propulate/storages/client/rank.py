@@ -23,6 +23,7 @@ from optuna_propulate.storages.client.connection import UnansweredError
 from optuna_propulate.storages.client.handover import Handover
 from optuna_propulate.storages.client.live import LiveTrial
 from optuna_propulate.storages.client.live import copy_trial
+from optuna_propulate.storages.client.others import TrialsOfOthers
 from optuna_propulate.storages.client.reader import Reader
 from optuna_propulate.storages.client.studies import DECIDED_WITHIN
 from optuna_propulate.storages.client.studies import Studies
@@ -41,6 +42,7 @@ from optuna_propulate.storages.writer.spill import Spill
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Mapping
     from typing import TypeVar
 
@@ -406,6 +408,39 @@ class RankClient:
                         trials[live.trial.number] = copy_trial(live.trial)
         return [trials[number] for number in sorted(trials)]
 
+    def finished_elsewhere(
+        self, study: StudyView, is_wanted: Callable[[int], bool], *, of_job: bool
+    ) -> list[FrozenTrial] | None:
+        """Return trials of others that have finished; looks once in ``refresh_interval``.
+
+        Args:
+            study: The study.
+            is_wanted: Which of them are worth it, by their numbers.
+            of_job: Whether those of other ranks of the job count as this process's own.
+
+        Returns:
+            ``None`` while no other job adds trials.
+        """
+        numbers = study.numbers
+        if numbers is None or study.base != -1:
+            return None
+        now = time.monotonic()
+        if now < study.others_at or self.is_away:
+            return []
+        study.others_at = now + self._refresh_interval
+        others = study.others = study.others or TrialsOfOthers(study.study_id, study.directions[0])
+        closed_at = self._closed_at(study) if of_job else None
+
+        def is_anothers(number: int) -> bool:
+            is_ours = numbers.holds(number, closed_at) if of_job else study.is_own(number)
+            return not is_ours and is_wanted(number)
+
+        try:
+            with self._reader.connect() as connection:
+                return others.read(connection, is_anothers)
+        except StorageInternalError:
+            return []
+
     def refresh(self, study: StudyView) -> None:
         """Know what is committed, or, while the database is away, what was.
 
@@ -419,6 +454,7 @@ class RankClient:
                 self.call("ping")
         with self.lock:
             self._seen.clear()
+            study.others_at = 0.0
             study.attributes = {
                 kind: (-float("inf"), known) for kind, (_, known) in study.attributes.items()
             }

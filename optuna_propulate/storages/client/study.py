@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from optuna_propulate.storages.client.cache import TrialCache
+    from optuna_propulate.storages.client.others import TrialsOfOthers
     from optuna_propulate.storages.wire.blocks import Numbers
 
 ALIASES = 1 << 40
@@ -45,6 +46,8 @@ class StudyView:
         waiting: The trials that anybody may take up.
         best: The best trial.
         cache: The trials of others; ``None`` before somebody asks for them.
+        others: Those that have finished, while other jobs add trials; ``None`` before.
+        others_at: When these are to be looked for again, on the clock ``time.monotonic``.
     """
 
     def __init__(self, study_id: int, place: int, directions: list[StudyDirection]) -> None:
@@ -59,6 +62,8 @@ class StudyView:
         self.waiting = WaitingTrials()
         self.best: FrozenTrial | None = None
         self.cache: TrialCache | None = None
+        self.others: TrialsOfOthers | None = None
+        self.others_at = 0.0
         self._first_alias = ALIASES + place * _NUMBERS
         self._own = bytearray(), bytearray()  # a bit a trial, as a job may run millions
         self._sign = -1.0 if directions[0] == StudyDirection.MAXIMIZE else 1.0

@@ -158,6 +158,18 @@ def owners_of(connection: Connection, identities: Sequence[int]) -> dict[int, st
     return owners
 
 
+def first_values(connection: Connection, identities: Sequence[int]) -> dict[int, float]:
+    """Return the finite values of trials for the first objective, by id."""
+    values = table("TrialValueModel")
+    found: dict[int, float] = {}
+    for some in slices(identities):
+        query = sa.select(values.c.trial_id, values.c.value).where(
+            values.c.trial_id.in_(some), values.c.objective == 0, values.c.value.is_not(None)
+        )
+        found.update((row.trial_id, row.value) for row in connection.execute(query))
+    return found
+
+
 def bare(connection: Connection, identities: Sequence[int]) -> list[int]:
     """Return those of these trials that nothing was written about, but who has claimed them."""
     found: list[int] = []

@@ -81,6 +81,17 @@ class Numbers:
             return None
         return self._numbers[place] + index - self._indices[place]
 
+    def holds(self, number: int, closed_at: int | None) -> bool:
+        """Tell whether a trial is this job's.
+
+        Args:
+            number: The trial's number.
+            closed_at: The index of the first trial that was started beside other jobs; ``None``
+                if the job has never been alone.
+        """
+        index = self.index_of(number)
+        return index is not None and (index >= SHARED or index < (closed_at or 0))
+
     def index_of(self, number: int) -> int | None:
         """Return the index of a trial of this job, if it is one; ``None`` if it cannot be."""
         place = bisect_right(self._numbers, number) - 1

@@ -89,6 +89,7 @@ class Database:
 
     Attributes:
         note: What a user should know about the database; empty for nothing.
+        urgent: What all ranks should know at once; whoever tells them empties it.
 
     Raises:
         StorageInternalError: If it cannot be opened; its password is not shown.
@@ -110,6 +111,7 @@ class Database:
         self._retry, self._job = retry, job
         self._rdb: RDBStorage | None = None
         self.note = ""
+        self.urgent: News = []
         self.file = file
         if not is_known:
             self._rdb = open_rdb(url, engine_kwargs)
@@ -294,9 +296,14 @@ class Database:
 
     def _share(self, study_id: int) -> News:
         """Close the numbering: another job wants to add trials."""
-        index = self._closed_at.pop(study_id, None)
+        index = self._closed_at.get(study_id)
         if index is not None:
-            return self._news(study_id, self._transact(study_id, lambda w, c: w.close(c, index)))
+            written = self._transact(
+                study_id,
+                lambda w, c: w.close(c, index) if w.numbering.is_open else w.write(c, []),
+            )
+            self._closed_at.pop(study_id, None)
+            return self._news(study_id, written)
         if study_id in self._closing:
             return []
         self._closing.add(study_id)
@@ -442,41 +449,50 @@ class Database:
         if study_id not in self._lost and reading.read_mark(connection, study_id, self._job):
             return
         study_writer = self._study_writers.get(study_id)
-        if study_writer is not None and not study_writer.numbering.is_open:
-            study_writer.was_given_up = True  # numbers that it has used are its own all the same
-            return
-        self._lost.add(study_id)  # for good: its numbers are another job's
+        if study_id in self._lost or study_writer is None:
+            self._lost.add(study_id)  # for good: its numbers are another job's
+        elif not study_writer.numbering.is_open:
+            return  # the numbers that it has claimed are its own all the same
         raise StudyLockedError(
             "Another job has taken over this study, as this one did not write for a while."
         )
 
+    def _goes_on(self, connection: Connection, study_writer: StudyWriter) -> StudyWriter:
+        """Lock a study; return its writer, or the one that goes on for it.
+
+        Raises:
+            DeletedError: If there is no such study.
+            UndecidedError: If another job took this one for dead, and the ranks have not said yet
+                which numbers they have used.
+        """
+        study_id = study_writer.study_id
+        self._lock(connection, study_id, is_added_to=False)
+        if reading.read_mark(connection, study_id, self._job) is not None:
+            return study_writer.again(connection) if study_writer.is_stale else study_writer
+        index = self._closed_at.get(study_id, 0)
+        if study_writer.numbering.is_open and study_id not in self._closed_at:
+            if study_id not in self._closing:
+                self._closing.add(study_id)
+                self.urgent.append(["close", study_id])
+            raise UndecidedError("another job took this one for dead, which joins again")
+        return study_writer.rejoined(connection, index)
+
     def _transact(self, study_id: int, act: Callable[[StudyWriter, Connection], T]) -> T:
         """Let the writer of a study do something in one transaction; return what that returns."""
-        study_writer = self._study_writers[study_id]
-        claims, is_written = study_writer.numbering.claims, False
+        before = study_writer = self._study_writers[study_id]
+        claims, is_begun, is_written = before.numbering.claims, False, False
         try:
             with self._engine.begin() as connection:
-                self._lock(connection, study_id)
-                if study_writer.is_stale:
-                    study_writer = StudyWriter(
-                        connection,
-                        study_id,
-                        study_writer.base,
-                        self._job,
-                        study_writer.place,
-                        is_open=study_writer.numbering.is_open,
-                        who=self._who,
-                    )
-                    study_writer.was_given_up = self._study_writers[study_id].was_given_up
-                    study_writer.numbering.claimed(claims)
+                study_writer = self._goes_on(connection, before)
+                is_begun = True
                 done = act(study_writer, connection)
                 is_written = True
         except BaseException:
-            study_writer = self._study_writers[study_id]
-            study_writer.is_stale = True  # was it committed? A new one will see
+            before.is_stale |= is_begun  # was it committed? A new one will see
             if not is_written:  # if it was committed, the numbers are given
-                study_writer.numbering.claimed(claims)
+                before.numbering.claimed(claims)
             raise
+        study_writer.n_written = study_writer.numbering.n_settled
         self._study_writers[study_id] = study_writer
         self._beat_at[study_id] = time.monotonic()
         return done

@@ -126,6 +126,8 @@ class Writer:
             if not self._told and not self._undecided:
                 self._say_trouble("")
             self._poll()
+            self._broadcast(self._database.urgent)
+            self._database.urgent.clear()
             self._dismiss_strangers()
             self._send_all()
         with suppress(*_AWAY):

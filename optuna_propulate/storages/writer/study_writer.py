@@ -77,6 +77,7 @@ class StudyWriter:
         was_given_up: Whether another job has taken this one for dead, and failed its trials; they
             are its own all the same.
         best: The id of the job's best trial, for other jobs; ``None`` for none.
+        n_written: How many rows the study had, for certain, that keep their numbers.
         blocks: The blocks of numbers that were claimed; only the last where this goes on for
             another writer.
         next_index: The index of the first trial of the next block.
@@ -116,7 +117,9 @@ class StudyWriter:
         for identity in reading.last_numbered(connection, study_id, last_id, n_floating):
             self.numbering.found(identity)
             self.waiting.pop(identity, None)
+        self.n_written = self.numbering.n_settled
         self._last_id = last_id
+        self._moved = range(0) if mark is None else range(*mark["moved"])
         self._ids: dict[int, int] = {}
         self._bare: set[int] = set()  # numbers of rows that nothing else was written about
         running = reading.trials_in_state(connection, study_id, TrialState.RUNNING)
@@ -152,7 +155,7 @@ class StudyWriter:
         bulk, outcome = BulkWriter(connection), Outcome()
         self.next_index = max(self.next_index, end)
         n = index + 1 - self.next_index + n_more
-        self._find(bulk, connection, outcome)
+        _, shared = self._find(connection, outcome)
         if n > n_more:
             numbers, now = self.numbering.take(n), utc(datetime.now())
             ids = bulk.insert_trials(self.study_id, [(i, "RUNNING", now, None) for i in numbers])
@@ -162,6 +165,7 @@ class StudyWriter:
             self._last_id = ids[-1]
             self.blocks.append((self.next_index, numbers[0], n))
             self.next_index += n
+        bulk.own(shared, None)
         self.mark(bulk)
         return outcome
 
@@ -187,6 +191,48 @@ class StudyWriter:
         self.mark(bulk)
         outcome.waiting.update(self._newly_waiting(connection, settled, {}))
         return outcome
+
+    def rejoined(self, connection: Connection, index: int) -> StudyWriter:
+        """Return a writer that goes on beside other jobs, though one took this one for dead.
+
+        Of a job that was alone, numbers that have been used and have no rows may be another
+        job's by now: their trials get others as they are written.
+
+        Args:
+            connection: A connection in a transaction that has locked the study.
+            index: The index of the first trial of this job that is not started yet, if it was
+                alone.
+        """
+        again = self.again(connection)
+        again.was_given_up = True
+        if self.numbering.is_open:
+            bases = [m["base"] for m in reading.read_marks(connection, self.study_id).values()]
+            end = self.numbering.n_settled
+            is_written = self.is_stale and bool(bases) and min(bases) >= end > self.n_written
+            again._moved = range(end if is_written else self.n_written, self.base + index)
+        return again
+
+    def again(self, connection: Connection) -> StudyWriter:
+        """Return a writer that goes on for this one, whose last transaction may have failed.
+
+        Args:
+            connection: A connection in a transaction that has locked the study.
+        """
+        again = StudyWriter(
+            connection,
+            self.study_id,
+            self.base,
+            self.job,
+            self.place,
+            is_open=False,
+            who=self._who,
+        )
+        again.was_given_up, again.n_written = self.was_given_up, self.n_written
+        again.numbering.claimed(self.numbering.claims)
+        moved = {n: i for n, i in self._ids.items() if n in self._moved}
+        owners = reading.owners_of(connection, list(moved.values()))
+        again._ids.update((n, i) for n, i in moved.items() if owners.get(i) == self.job)
+        return again
 
     def leave(self, connection: Connection) -> None:
         """Give back what was claimed and not used, fail what runs no more, and take the mark away.
@@ -249,8 +295,13 @@ class StudyWriter:
                 outcome.complete[identity] = None
         return added, outcome
 
-    def _find(self, bulk: BulkWriter, connection: Connection, outcome: Outcome) -> dict[int, str]:
-        """Find the rows that others have added; return their states by id."""
+    def _find(self, connection: Connection, outcome: Outcome) -> tuple[dict[int, str], list[int]]:
+        """Find the rows that others have added.
+
+        Returns:
+            Their states by id; the ids of those that are to be said to be nobody's, which must
+            come last: a plain client may have locked what it writes about, row first.
+        """
         added = reading.trials_after(connection, self.study_id, self._last_id)
         owners: dict[int, str | None] = {}
         if not self.numbering.is_open:
@@ -267,8 +318,7 @@ class StudyWriter:
             if state == "WAITING" and not self.numbering.is_open:
                 outcome.waiting[identity] = number
             self._last_id = identity
-        bulk.own([identity for identity in shared if identity not in owners], None)
-        return states
+        return states, [identity for identity in shared if identity not in owners]
 
     def _write(
         self,
@@ -277,11 +327,12 @@ class StudyWriter:
         changes: dict[int | tuple[int], Change],
     ) -> Outcome:
         outcome = Outcome()
-        states = self._find(bulk, connection, outcome)
+        states, shared = self._find(connection, outcome)
+        self._move(bulk, [c.number for c in changes.values() if c.identity is None])
         told = {
             change.number: change
             for change in changes.values()
-            if change.identity is None and not self.numbering.has_row(change.number)
+            if change.identity is None and not self._has_row(change.number)
         }
         there = [
             change
@@ -316,10 +367,25 @@ class StudyWriter:
         write_about(bulk, fresh, is_new=True)
         write_about(bulk, begun, is_new=False)
         self._note(identified + old, outcome)
-        bulk.own(list(outcome.waiting), None)
+        bulk.own([*shared, *outcome.waiting], None)
+        if self.was_given_up:  # whoever took them for a dead job's has failed them
+            bulk.own([i for i, c in old if c.identity is None and c.state == "RUNNING"], self.job)
         self.mark(bulk)
         outcome.waiting.update(self._newly_waiting(connection, plan.settled, states))
         return outcome
+
+    def _has_row(self, number: int) -> bool:
+        return number in self._ids or self.numbering.has_row(number)
+
+    def _move(self, bulk: BulkWriter, numbers: Iterable[int]) -> None:
+        """Insert rows for trials whose numbers another job may have; see ``rejoin``."""
+        moved = sorted({n for n in numbers if n in self._moved and n not in self._ids})
+        if moved:
+            now, places = utc(datetime.now()), self.numbering.take(len(moved))
+            ids = bulk.insert_trials(self.study_id, [(n, "RUNNING", now, None) for n in places])
+            bulk.own(ids, self.job, new=True)
+            self._ids.update(zip(moved, ids, strict=True))
+            self._last_id = ids[-1]
 
     def mark(self, bulk: BulkWriter, *, released: bool = False) -> None:
         """Leave word of what is known, for a successor.
@@ -344,6 +410,7 @@ class StudyWriter:
             "next_index": self.next_index,
             "blocks": self.blocks[-_RECENT_BLOCKS:],
             "best": self.best,
+            "moved": [self._moved.start, self._moved.stop],
         }
         bulk.mark(self.study_id, self.job, {**mark, "released": True} if released else mark)
 
@@ -355,7 +422,8 @@ class StudyWriter:
     def _note(self, written: Sequence[tuple[int, Change]], outcome: Outcome) -> None:
         for identity, change in written:
             if change.state not in _UNFINISHED:
-                self._ids.pop(change.number, None)
+                if change.number not in self._moved:
+                    self._ids.pop(change.number, None)
                 self._elsewhere.pop(identity, None)
             if change.state == "COMPLETE" and change.values:
                 outcome.complete[identity] = change.values[0]
