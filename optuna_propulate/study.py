@@ -230,6 +230,7 @@ class IslandStudy(optuna.Study):
         deadline = None if timeout is None else began + timeout
         set_stop_flag(self, False)
         self._budget = budget = Budget(team, n_trials)
+        _expect(self, None if n_trials is None else budget.n_left)
         goal = Goal(self, team, budget, target, patience)
         stopping = Stopping(self, team, budget, deadline, stop_grace)
         shown = show_progress_bar and team.rank == 0
@@ -255,6 +256,7 @@ class IslandStudy(optuna.Study):
             raise
         finally:
             self._budget = None
+            _expect(self, None)
         number = stopping.signal or budget.interrupted_by()
         if team.rank == 0 and (reason := goal.reached):
             _note_end(self, reason)
@@ -472,6 +474,13 @@ def _opened(storage: str | BaseStorage | None, team: AnyTeam) -> BaseStorage:
     if is_in_memory(parse_url(storage)):
         return open_rdb(storage)
     return BatchedRDBStorage(storage, comm=team.comm if isinstance(team, Team) else None)
+
+
+def _expect(study: optuna.Study, n_left: Callable[[], int] | None) -> None:
+    """Let the storage know for how many more trials it may claim numbers."""
+    storage = storage_of(study)
+    if isinstance(storage, BatchedRDBStorage):
+        storage.expect(n_left)
 
 
 def _refresh(study: optuna.Study) -> None:

@@ -59,6 +59,10 @@ class Budget:
         """Claim one trial; return whether there was one left."""
         return self.counters.add(_STARTED, 1) < self._limit
 
+    def n_left(self) -> int:
+        """Return how many trials are left to claim."""
+        return max(0, self._limit - self.counters.get(_STARTED))
+
     def close(self) -> None:
         """Leave nothing to claim, on any rank."""
         self.counters.put(_STARTED, _CLOSED)

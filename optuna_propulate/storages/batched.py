@@ -169,6 +169,10 @@ class BatchedRDBStorage(BaseStorage):
         """Let no ``tell`` wait for its commit from now on; it is written all the same."""
         self._client.hurry()
 
+    def expect(self, n_left: Callable[[], int] | None) -> None:
+        """Claim no more trial numbers ahead than this returns; ``None`` for no limit."""
+        self._client.n_left = n_left
+
     def refresh(self, study_id: int) -> None:
         """See at once what others have committed, rather than within ``refresh_interval``.
 

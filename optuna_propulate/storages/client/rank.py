@@ -88,6 +88,7 @@ class RankClient:
     ) -> None:
         self.lock = threading.RLock()
         self.is_guest = handover is not None
+        self.n_left: Callable[[], int] | None = None  # how many trials may still be started
         self.is_shared = False  # whether other processes may change this rank's trials
         self._handle: WriterHandle | None = handle
         self._flush_interval, self._refresh_interval = flush_interval, refresh_interval
@@ -211,7 +212,8 @@ class RankClient:
     def _claimed(self, study: StudyView, numbers: Numbers, index: int) -> int | None:
         """Let the writer claim a number; ``None`` if that of this index has been lost with it."""
         while True:
-            arguments = index, numbers.end, study.counter, self._closed_at(study)
+            most = None if self.n_left is None else self.n_left()
+            arguments = index, numbers.end, study.counter, self._closed_at(study), most
             try:
                 blocks = self.call("claim", study.study_id, *arguments)
             except UnansweredError:
@@ -226,9 +228,12 @@ class RankClient:
     def _claim_ahead(self, study: StudyView, numbers: Numbers, index: int) -> None:
         """Let the writer claim more numbers if soon none is left; does not wait for it."""
         end = numbers.end
-        if end - index <= numbers.n_last // 2 and study.asked_at != end:
-            study.asked_at = end
-            arguments = end, end, study.counter, self._closed_at(study)
+        if end - index > numbers.n_last // 2 or study.asked_at == end:
+            return
+        study.asked_at = end
+        most = None if self.n_left is None else self.n_left() - (end - index)
+        if most is None or most >= 0:
+            arguments = end, end, study.counter, self._closed_at(study), most
             self._buffer.connection.answer(["claim", study.study_id, *arguments])
 
     def _closed_at(self, study: StudyView) -> int | None:

@@ -327,7 +327,13 @@ class Database:
         bulk.unmark(study_id, job)
 
     def _claim(
-        self, study_id: int, index: int, end: int, place: int, closed_at: int | None
+        self,
+        study_id: int,
+        index: int,
+        end: int,
+        place: int,
+        closed_at: int | None,
+        most: int | None,
     ) -> tuple[Any, News]:
         """Claim numbers for the trials of a job that shares its study.
 
@@ -338,6 +344,7 @@ class Database:
             place: The counter of the job's trials.
             closed_at: The index of the first trial that was started beside other jobs; ``None``
                 if the job has never been alone.
+            most: For how many more trials the job has any use; ``None`` if that is not known.
 
         Returns:
             The blocks that were claimed last, of which the news tell all ranks.
@@ -351,7 +358,7 @@ class Database:
                 self._closed_at[study_id] = closed_at
                 news = self._share(study_id)
             if index >= study_writer.next_index or study_writer.is_stale:
-                n_ahead = self._ahead(study_id, index + 1 - study_writer.next_index)
+                n_ahead = self._ahead(study_id, index + 1 - study_writer.next_index, most)
                 outcome = self._transact(study_id, lambda w, c: w.claim(c, index, end, n_ahead))
                 news += self._news(study_id, outcome)
                 news.append(
@@ -361,7 +368,7 @@ class Database:
             raise UndecidedError(reason_of(error)) from error
         return self._study_writers[study_id].blocks[-_BLOCKS_AT_ONCE:], news
 
-    def _ahead(self, study_id: int, n: int) -> int:
+    def _ahead(self, study_id: int, n: int, most: int | None) -> int:
         """Return for how many more trials to claim numbers: what starts within half a second.
 
         Nothing where trials are slow, so that next to nothing is claimed in vain.
@@ -369,11 +376,12 @@ class Database:
         Args:
             study_id: The study.
             n: How many have been asked for now.
+            most: How many it may be; ``None`` for no limit.
         """
         now = time.monotonic()
         since, rate, n_ahead = self._claimed_at.get(study_id, (now - 1.0, 0.0, 0))
         rate = (rate + (n + n_ahead) / max(now - since, 1e-3)) / 2
-        n_ahead = min(int(rate * _CLAIMED_AHEAD), _MOST_AHEAD)
+        n_ahead = min(int(rate * _CLAIMED_AHEAD), _MOST_AHEAD if most is None else most)
         self._claimed_at[study_id] = now, rate, n_ahead
         return n_ahead
 
