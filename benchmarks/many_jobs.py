@@ -84,7 +84,7 @@ def run(contender: Contender, url: str, folder: Path, seconds: float) -> tuple[f
         Complete trials a second; how often a third client has read the numbers.
     """
     optuna.create_study(storage=url, study_name=STUDY)
-    launcher = [find_mpiexec(), "-n", str(contender.n_ranks)] if contender.n_ranks else []
+    launcher = [str(find_mpiexec()), "-n", str(contender.n_ranks)] if contender.n_ranks else []
     jobs = [
         subprocess.Popen(
             [*launcher, sys.executable, "-m", "benchmarks.many_jobs", "--work", contender.kind,

@@ -174,6 +174,7 @@ class IslandStudy(optuna.Study):
         stop_grace: float | None = None,
         target: float | None = None,
         patience: int | None = None,
+        n_trials_total: int | None = None,
     ) -> None:
         """Run trials until the budget or the time is used up, or the goal reached; collective.
 
@@ -202,6 +203,9 @@ class IslandStudy(optuna.Study):
             target: A value that is good enough: no trial starts once one has it, or better.
             patience: After how many trials in a row, over all ranks, none of them better than
                 the best before, no trial starts any more; at least 1.
+            n_trials_total: How many trials the study shall have, with those of earlier runs and
+                of all jobs that work on it: none starts beyond; ``None`` for no limit. Exact where
+                this package writes to the database; of those, trials that fail count, too.
 
         Raises:
             SystemExit: After a signal.
@@ -215,7 +219,7 @@ class IslandStudy(optuna.Study):
         """
         began = time.monotonic()
         team = self._team
-        team.attempt(lambda: check_limits(n_trials, timeout, stop_grace))
+        team.attempt(lambda: check_limits(n_trials, timeout, stop_grace, n_trials_total))
         team.attempt(lambda: check_goal(target, patience, len(self.directions)))
         loop = team.attempt(
             lambda: Loop.checked(self, team, func, n_jobs, catch, callbacks, gc_after_trial)
@@ -226,18 +230,19 @@ class IslandStudy(optuna.Study):
             stop_grace=stop_grace,
             target=target,
             patience=patience,
+            n_trials_total=n_trials_total,
         )
         deadline = None if timeout is None else began + timeout
         set_stop_flag(self, False)
         self._budget = budget = Budget(team, n_trials)
-        _expect(self, None if n_trials is None else budget.n_left)
+        _limit(self, n_trials_total, None if n_trials is None else budget.n_left)
         goal = Goal(self, team, budget, target, patience)
         stopping = Stopping(self, team, budget, deadline, stop_grace)
         shown = show_progress_bar and team.rank == 0
         try:
             with progress(self, shown, n_trials, budget) as shown_progress:
                 callbacks = (*goal.callbacks, *loop.callbacks, *shown_progress.callbacks)
-                loop = replace(loop, callbacks=callbacks)
+                loop = replace(loop, callbacks=callbacks, n_total=n_trials_total)
                 with mpi_progress(team, shown_progress.refresh), stopping:
                     loop.run(self, team, budget, deadline, stopping)
                     budget.share_finished()
@@ -256,7 +261,7 @@ class IslandStudy(optuna.Study):
             raise
         finally:
             self._budget = None
-            _expect(self, None)
+            _limit(self, None, None)
         number = stopping.signal or budget.interrupted_by()
         if team.rank == 0 and (reason := goal.reached):
             _note_end(self, reason)
@@ -476,10 +481,11 @@ def _opened(storage: str | BaseStorage | None, team: AnyTeam) -> BaseStorage:
     return BatchedRDBStorage(storage, comm=team.comm if isinstance(team, Team) else None)
 
 
-def _expect(study: optuna.Study, n_left: Callable[[], int] | None) -> None:
-    """Let the storage know for how many more trials it may claim numbers."""
+def _limit(study: optuna.Study, n_total: int | None, n_left: Callable[[], int] | None) -> None:
+    """Let the storage know how many trials the study, and this job, may have."""
     storage = storage_of(study)
     if isinstance(storage, BatchedRDBStorage):
+        storage.limit(study_id_of(study), n_total)
         storage.expect(n_left)
 
 

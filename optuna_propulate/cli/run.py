@@ -47,10 +47,17 @@ _SAMPLER_OPTIONS = ("population_size", "islands", "topology", "island", "seed")
 
 
 def _run(given: argparse.Namespace) -> None:
-    ends = (given.n_trials, given.timeout, given.target, given.patience)
+    ends = (
+        given.n_trials, given.n_trials_total, given.timeout, given.target, given.patience,
+    )  # fmt: skip
     if all(end is None for end in ends):
-        refuse("give --n-trials, --timeout, --target or --patience: else the search never ends")
-    checked(lambda: check_limits(given.n_trials, given.timeout, given.stop_grace))
+        refuse(
+            "give --n-trials, --n-trials-total, --timeout, --target or --patience: else the "
+            "search never ends"
+        )
+    checked(
+        lambda: check_limits(given.n_trials, given.timeout, given.stop_grace, given.n_trials_total)
+    )
     checked(lambda: check_goal(given.target, given.patience))
     checked(lambda: check_integer("--retry", given.retry, 0))
     checked(lambda: check_integer("--workers", given.workers, 1))
@@ -80,6 +87,7 @@ def _run(given: argparse.Namespace) -> None:
         study.optimize(
             objective,
             n_trials=given.n_trials,
+            n_trials_total=given.n_trials_total,
             timeout=given.timeout,
             target=given.target,
             patience=given.patience,
@@ -167,7 +175,10 @@ def _value(text: str) -> Any:
 
 def add_to(commands: Any) -> None:
     """Add the command to those of the parser."""
-    text = "search until one of --n-trials, --timeout, --target and --patience; give at least one"
+    text = (
+        "search until one of --n-trials, --n-trials-total, --timeout, --target and --patience; "
+        "give at least one"
+    )
     parser = add_command(commands, "run", _run, text)
     parser.set_defaults(on_every_rank=True)
     parser.add_argument("objective", help="FILE.py:function or package.module:function")
@@ -176,6 +187,10 @@ def add_to(commands: Any) -> None:
         "--workers", type=int, default=1, metavar="N", help="ranks started on this machine (1)"
     )
     parser.add_argument("--n-trials", type=int, metavar="N", help="trials of all ranks together")
+    parser.add_argument(
+        "--n-trials-total", type=int, metavar="N",
+        help="trials of the study, over all runs and all jobs that work on it",
+    )  # fmt: skip
     parser.add_argument(
         "--timeout", type=float, metavar="S", help="no trial starts after S seconds"
     )

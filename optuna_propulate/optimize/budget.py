@@ -21,15 +21,21 @@ BEST, SINCE_BEST, ENDED_BY = 3, 4, 5
 _TOLD_EVERY = 0.1  # in seconds, how many trials have finished
 
 
-def check_limits(n_trials: int | None, timeout: float | None, stop_grace: float | None) -> None:
+def check_limits(
+    n_trials: int | None,
+    timeout: float | None,
+    stop_grace: float | None,
+    n_trials_total: int | None = None,
+) -> None:
     """Check what ends a search.
 
     Raises:
-        TypeError: If ``n_trials`` is no integer, or a time no number.
+        TypeError: If a number of trials is no integer, or a time no number.
         ValueError: If one is negative or not a number.
     """
-    if n_trials is not None:
-        check_integer("n_trials", n_trials, 0)
+    for name, number in (("n_trials", n_trials), ("n_trials_total", n_trials_total)):
+        if number is not None:
+            check_integer(name, number, 0)
     for name, seconds in (("timeout", timeout), ("stop_grace", stop_grace)):
         if seconds is not None:
             check_seconds(name, seconds)

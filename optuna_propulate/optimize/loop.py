@@ -16,16 +16,20 @@ from typing import TYPE_CHECKING
 
 import optuna
 from optuna.exceptions import StorageInternalError
+from optuna.trial import TrialState
 
+from optuna_propulate._optuna_compat import all_trials
 from optuna_propulate._optuna_compat import in_optimize_loop
 from optuna_propulate._optuna_compat import run_trial
 from optuna_propulate._optuna_compat import set_in_optimize_loop
 from optuna_propulate._optuna_compat import set_stop_flag
 from optuna_propulate._optuna_compat import stop_flag
 from optuna_propulate._optuna_compat import storage_of
+from optuna_propulate._optuna_compat import study_id_of
 from optuna_propulate._optuna_compat import trial_by_id
 from optuna_propulate.optimize.stopping import InterruptedTrialError
 from optuna_propulate.storages.batched import BatchedRDBStorage
+from optuna_propulate.storages.client.study import StudyFullError
 
 
 if TYPE_CHECKING:
@@ -54,6 +58,7 @@ class Loop:
     catch: tuple[type[Exception], ...]
     callbacks: tuple[Callback, ...]
     gc_after_trial: bool
+    n_total: int | None = None
 
     @classmethod
     def checked(
@@ -123,6 +128,16 @@ class Loop:
                 set_stop_flag(study, True)
                 raise
 
+    def _has_room(self, study: optuna.Study) -> bool:
+        """Tell whether the study may have another trial, or has one that waits.
+
+        A storage that counts the trials of all jobs says so itself, by a ``StudyFullError``.
+        """
+        if self.n_total is None or isinstance(storage_of(study), BatchedRDBStorage):
+            return True
+        n_started = sum(trial.state != TrialState.WAITING for trial in all_trials(study))
+        return n_started < self.n_total
+
     def end(self, study: optuna.Study) -> None:
         """Tell those callbacks that want to know that the search ends."""
         for callback in self.callbacks:
@@ -142,8 +157,18 @@ class Loop:
         try:
             if self.n_threads > 1:
                 study.sampler.reseed_rng()
-            while not stop_flag(study) and not _passed(deadline) and budget.claim():
-                finished = run_trial(study, self.func, self.catch)
+            while (
+                not stop_flag(study)
+                and not _passed(deadline)
+                and self._has_room(study)
+                and budget.claim()
+            ):
+                try:
+                    finished = run_trial(study, self.func, self.catch)
+                except StudyFullError:
+                    if _waits(study):
+                        continue
+                    break
                 budget.note_finished()
                 if self.gc_after_trial:
                     gc.collect()
@@ -168,6 +193,12 @@ def save(study: optuna.Study) -> Path | None:
     """Commit whatever this process has written; return a file if only that could take it."""
     storage = storage_of(study)
     return storage.save() if isinstance(storage, BatchedRDBStorage) else None
+
+
+def _waits(study: optuna.Study) -> bool:
+    """Tell whether the study has a trial that anybody may take up."""
+    storage = storage_of(study)
+    return isinstance(storage, BatchedRDBStorage) and storage.has_waiting(study_id_of(study))
 
 
 def _passed(deadline: float | None) -> bool:

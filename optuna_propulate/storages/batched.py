@@ -169,6 +169,19 @@ class BatchedRDBStorage(BaseStorage):
         """Let no ``tell`` wait for its commit from now on; it is written all the same."""
         self._client.hurry()
 
+    def limit(self, study_id: int, n_total: int | None) -> None:
+        """Let this process start no trial of a study that has ``n_total``; ``None`` for no limit.
+
+        Whoever asks for one all the same gets ``StudyFullError``, unless a trial waits. Exact over
+        all jobs with the same limit.
+        """
+        self._client.studies.get(study_id).n_total = n_total
+
+    def has_waiting(self, study_id: int) -> bool:
+        """Tell whether a trial waits in the database just now."""
+        study = self._client.studies.get(study_id)
+        return bool(self._client.call("waiting", study.study_id))
+
     def expect(self, n_left: Callable[[], int] | None) -> None:
         """Claim no more trial numbers ahead than this returns; ``None`` for no limit."""
         self._client.n_left = n_left

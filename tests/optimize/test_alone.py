@@ -181,3 +181,16 @@ def test_a_budget_that_was_closed_has_nothing_left_and_says_by_whom() -> None:
     budget.interrupt(15)
     assert not budget.claim()
     assert budget.interrupted_by() == 15
+
+
+def test_a_budget_of_the_study_counts_earlier_trials_and_not_those_that_wait() -> None:
+    study = optuna_propulate.create_study()
+    study.optimize(sphere, n_trials=3)
+    study.enqueue_trial({"x": 0.5})
+    study.optimize(sphere, n_trials_total=5)
+    assert [trial.state for trial in study.trials] == 5 * [TrialState.COMPLETE]
+    assert study.trials[3].params["x"] == 0.5
+    study.optimize(sphere, n_trials_total=5)
+    assert len(study.trials) == 5
+    with pytest.raises(TypeError, match="n_trials_total"):
+        study.optimize(sphere, n_trials_total=1.5)  # type: ignore[arg-type]

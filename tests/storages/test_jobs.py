@@ -251,3 +251,26 @@ def test_storages_of_one_process_share_their_writer(tmp_path: Path) -> None:
     second.close()
     plain = optuna.load_study(study_name="s", storage=url)
     assert [trial.number for trial in plain.trials] == [0, 1, 2, 3, 4]
+
+
+def test_a_budget_for_all_jobs_is_met_exactly(url: str) -> None:
+    program = """
+import sys
+import optuna, optuna_propulate
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+study = optuna_propulate.create_study(sys.argv[1], study_name="s", load_if_exists=True)
+n = 0
+def objective(trial):
+    global n
+    n += 1
+    return trial.suggest_float("x", -1, 1)
+study.optimize(objective, n_trials_total=101)
+study.optimize(objective, n_trials_total=101)
+print(n)
+"""
+    command = [sys.executable, "-c", program, url]
+    jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    n_run = [int(job.communicate(timeout=2 * PATIENCE)[0]) for job in jobs]
+    trials = optuna.load_study(study_name="s", storage=url).trials
+    assert [trial.state for trial in trials] == 101 * [TrialState.COMPLETE]
+    assert sum(n_run) == 101

@@ -73,7 +73,14 @@ class Job:
         self._counter += 1
         number = self.numbers.number_of(index)
         if number is None:
-            arguments = [self._study_id, index, self.numbers.end, self._place, self._closed_at, None]
+            arguments = [
+                self._study_id,
+                index,
+                self.numbers.end,
+                self._place,
+                self._closed_at,
+                None,
+            ]
             blocks, news = self.database.call("claim", arguments)
             self.hear(news)
             for block in blocks:

@@ -28,6 +28,7 @@ from optuna_propulate.storages.client.reader import Reader
 from optuna_propulate.storages.client.studies import DECIDED_WITHIN
 from optuna_propulate.storages.client.studies import Studies
 from optuna_propulate.storages.client.study import ALIASES
+from optuna_propulate.storages.client.study import StudyFullError
 from optuna_propulate.storages.client.study import StudyView
 from optuna_propulate.storages.client.write_buffer import WriteBuffer
 from optuna_propulate.storages.client.writer_handle import N_COUNTERS
@@ -195,25 +196,53 @@ class RankClient:
 
         Raises:
             StorageInternalError: If the storage is closed, or in a hurry, meanwhile.
+            StudyFullError: If the study has as many trials as it shall have.
         """
         assert study.numbers is not None
         assert self._handle is not None
         first = SHARED if study.is_late else 0
         while True:
-            index = first + self._handle.counters.add(study.counter, 1)
+            with self.lock:
+                self._check_room(study, study.numbers)
+                if study.refused:
+                    index = study.refused.popleft()
+                else:
+                    index = first + self._handle.counters.add(study.counter, 1)
             number = study.numbers.number_of(index)
             if number is None:
                 number = self._claimed(study, study.numbers, index)
             elif index >= SHARED:
                 self._claim_ahead(study, study.numbers, index)
+            if study.n_total is not None and (number is None or number >= study.n_total):
+                study.refused.append(index)
+                raise StudyFullError
             if number is not None:
                 return number
 
+    def _check_room(self, study: StudyView, numbers: Numbers) -> None:
+        """Raise ``StudyFullError`` if the job is alone, and the study full; counts nothing."""
+        if study.n_total is None or study.is_late or self._handle is None:
+            return
+        index = self._handle.counters.get(study.counter)
+        if index < SHARED and numbers.base + index >= study.n_total:
+            raise StudyFullError
+
     def _claimed(self, study: StudyView, numbers: Numbers, index: int) -> int | None:
-        """Let the writer claim a number; ``None`` if that of this index has been lost with it."""
+        """Let the writer claim a number.
+
+        Returns:
+            ``None`` if the study is full, or that of this index has been lost with a writer.
+        """
         while True:
             most = None if self.n_left is None else self.n_left()
-            arguments = index, numbers.end, study.counter, self._closed_at(study), most
+            arguments = (
+                index,
+                numbers.end,
+                study.counter,
+                self._closed_at(study),
+                most,
+                study.n_total,
+            )
             try:
                 blocks = self.call("claim", study.study_id, *arguments)
             except UnansweredError:
@@ -233,7 +262,7 @@ class RankClient:
         study.asked_at = end
         most = None if self.n_left is None else self.n_left() - (end - index)
         if most is None or most >= 0:
-            arguments = end, end, study.counter, self._closed_at(study), most
+            arguments = end, end, study.counter, self._closed_at(study), most, study.n_total
             self._buffer.connection.answer(["claim", study.study_id, *arguments])
 
     def _closed_at(self, study: StudyView) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from optuna.study import StudyDirection
@@ -27,6 +28,10 @@ ALIASES = 1 << 40
 _NUMBERS = 2 * SHARED  # how many trials of a study can have an alias
 
 
+class StudyFullError(Exception):
+    """The study has as many trials as it shall have."""
+
+
 class StudyView:
     """Holds what this process knows of a study.
 
@@ -39,6 +44,8 @@ class StudyView:
         name: Its name, once trials are added.
         numbers: The numbers of the job's trials; ``None`` before the job adds trials.
         counter: The counter of its trials.
+        n_total: How many trials the study shall have; ``None`` for no limit.
+        refused: The indices of trials that were not started, as there were so many.
         is_late: Whether other jobs were there when the job began.
         asked_at: Up to which index the writer was asked for numbers ahead.
         distributions: The distribution of each parameter, as far as this process has seen it.
@@ -55,6 +62,8 @@ class StudyView:
         self.name = ""
         self.numbers: Numbers | None = None
         self.counter = 0
+        self.n_total: int | None = None
+        self.refused: deque[int] = deque()
         self.is_late = False
         self.asked_at = 0
         self.distributions: dict[str, BaseDistribution] = {}

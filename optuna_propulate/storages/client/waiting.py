@@ -64,5 +64,8 @@ class WaitingTrials:
             self._numbers, self._is_sorted = dict(by_number), True
         return [self._trials[i] for i in self._numbers if i in self._trials]
 
+    def __len__(self) -> int:
+        return len(self._numbers)
+
     def __contains__(self, identity: int) -> bool:
         return identity in self._numbers

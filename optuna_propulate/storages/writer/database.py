@@ -334,6 +334,7 @@ class Database:
         place: int,
         closed_at: int | None,
         most: int | None,
+        n_total: int | None,
     ) -> tuple[Any, News]:
         """Claim numbers for the trials of a job that shares its study.
 
@@ -345,6 +346,7 @@ class Database:
             closed_at: The index of the first trial that was started beside other jobs; ``None``
                 if the job has never been alone.
             most: For how many more trials the job has any use; ``None`` if that is not known.
+            n_total: How many trials the study may have; ``None`` for no limit.
 
         Returns:
             The blocks that were claimed last, of which the news tell all ranks.
@@ -359,7 +361,9 @@ class Database:
                 news = self._share(study_id)
             if index >= study_writer.next_index or study_writer.is_stale:
                 n_ahead = self._ahead(study_id, index + 1 - study_writer.next_index, most)
-                outcome = self._transact(study_id, lambda w, c: w.claim(c, index, end, n_ahead))
+                outcome = self._transact(
+                    study_id, lambda w, c: w.claim(c, index, end, n_ahead, n_total)
+                )
                 news += self._news(study_id, outcome)
                 news.append(
                     ["blocks", study_id, self._study_writers[study_id].blocks[-_BLOCKS_AT_ONCE:]]

@@ -141,7 +141,9 @@ class StudyWriter:
         """
         return self._write(BulkWriter(connection), connection, merged(changes))
 
-    def claim(self, connection: Connection, index: int, end: int, n_more: int) -> Outcome:
+    def claim(
+        self, connection: Connection, index: int, end: int, n_more: int, n_total: int | None = None
+    ) -> Outcome:
         """Insert rows for trials that are about to start.
 
         If it raises, or the transaction fails, this writer is of no use any more.
@@ -151,12 +153,16 @@ class StudyWriter:
             index: The index of the last of them.
             end: The first index that has no number yet, as far as is known elsewhere.
             n_more: For how many more to do so.
+            n_total: How many trials the study may have; ``None`` for no limit.
         """
         bulk, outcome = BulkWriter(connection), Outcome()
         self.next_index = max(self.next_index, end)
-        n = index + 1 - self.next_index + n_more
+        n = index + 1 - self.next_index
+        is_needed, n = n > 0, n + n_more
         _, shared = self._find(connection, outcome)
-        if n > n_more:
+        if n_total is not None:
+            n = min(n, n_total - self.numbering.n_rows)
+        if is_needed and n > 0:
             numbers, now = self.numbering.take(n), utc(datetime.now())
             ids = bulk.insert_trials(self.study_id, [(i, "RUNNING", now, None) for i in numbers])
             bulk.own(ids, self.job, new=True)
