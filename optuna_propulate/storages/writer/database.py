@@ -24,6 +24,7 @@ from optuna_propulate.storages.writer.best import BestTrials
 from optuna_propulate.storages.writer.jobs import BEAT_EVERY
 from optuna_propulate.storages.writer.jobs import StudyLockedError
 from optuna_propulate.storages.writer.jobs import UndecidedError
+from optuna_propulate.storages.writer.jobs import UninvitedError
 from optuna_propulate.storages.writer.jobs import Watch
 from optuna_propulate.storages.writer.jobs import is_gone
 from optuna_propulate.storages.writer.jobs import own_process
@@ -476,18 +477,27 @@ class Database:
             DeletedError: If there is no such study.
             UndecidedError: If another job took this one for dead, and the ranks have not said yet
                 which numbers they have used.
+            UninvitedError: If that other job is alone in the study as far as it knows.
         """
         study_id = study_writer.study_id
         self._lock(connection, study_id, is_added_to=False)
-        if reading.read_mark(connection, study_id, self._job) is not None:
+        mark = reading.read_mark(connection, study_id, self._job)
+        if mark is not None and not mark.get("is_waiting"):
             return study_writer.again(connection) if study_writer.is_stale else study_writer
-        index = self._closed_at.get(study_id, 0)
         if study_writer.numbering.is_open and study_id not in self._closed_at:
             if study_id not in self._closing:
                 self._closing.add(study_id)
                 self.urgent.append(["close", study_id])
             raise UndecidedError("another job took this one for dead, which joins again")
-        return study_writer.rejoined(connection, index)
+        if self._is_anothers(connection, study_id):
+            raise UninvitedError("another job took this one for dead, and does not share yet")
+        return study_writer.rejoined(connection, self._closed_at.get(study_id, 0))
+
+    def _is_anothers(self, connection: Connection, study_id: int) -> bool:
+        """Tell whether another job is alone in a study as far as it knows; it is locked."""
+        marks = reading.read_marks(connection, study_id)
+        marks.pop(self._job, None)
+        return any(mark.get("is_open", True) for mark in marks.values())
 
     def _transact(self, study_id: int, act: Callable[[StudyWriter, Connection], T]) -> T:
         """Let the writer of a study do something in one transaction; return what that returns."""
@@ -499,6 +509,10 @@ class Database:
                 is_begun = True
                 done = act(study_writer, connection)
                 is_written = True
+        except UninvitedError:
+            with self._engine.begin() as connection:
+                self._wait_for_others(connection, study_id)
+            raise
         except BaseException:
             before.is_stale |= is_begun  # was it committed? A new one will see
             if not is_written:  # if it was committed, the numbers are given
@@ -582,6 +596,7 @@ class Database:
                 self._lock(connection, study_id)
             else:  # another writer of this job was there, and shared the study
                 self._lock(connection, study_id, is_added_to=False)
+                is_open = None if self._is_anothers(connection, study_id) else False
             place = self._n_begun if place is None else place
             study_writer = StudyWriter(
                 connection,

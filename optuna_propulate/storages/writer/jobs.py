@@ -41,6 +41,10 @@ class UndecidedError(RuntimeError):
     """
 
 
+class UninvitedError(UndecidedError):
+    """Another job is alone in the study as far as it knows; it is to be shown that it is not."""
+
+
 class Watch:
     """Watches the marks of the other jobs of a study.
 

@@ -102,6 +102,8 @@ class StudyWriter:
         self._who = {**(who or own_process()), "since": utc(datetime.now())}
         self._beat = 0
         mark = None if base is None else reading.read_mark(connection, study_id, job)
+        if mark is not None and mark.get("is_waiting"):
+            mark = None  # it has been away
         if mark is None:
             last_id, n_floating = reading.last_trial_id(connection, study_id), 0
         else:
@@ -163,17 +165,24 @@ class StudyWriter:
         if n_total is not None:
             n = min(n, n_total - self.numbering.n_rows)
         if is_needed and n > 0:
-            numbers, now = self.numbering.take(n), utc(datetime.now())
-            ids = bulk.insert_trials(self.study_id, [(i, "RUNNING", now, None) for i in numbers])
-            bulk.own(ids, self.job, new=True)
-            self._ids.update(zip(numbers, ids, strict=True))
-            self._bare.update(numbers)
-            self._last_id = ids[-1]
+            numbers = self._insert(bulk, n)
             self.blocks.append((self.next_index, numbers[0], n))
             self.next_index += n
         bulk.own(shared, None)
         self.mark(bulk)
         return outcome
+
+    def _insert(self, bulk: BulkWriter, n: int) -> range:
+        """Insert rows for trials of this job that nobody has told of; return their numbers."""
+        if n <= 0:
+            return range(0)
+        numbers, now = self.numbering.take(n), utc(datetime.now())
+        ids = bulk.insert_trials(self.study_id, [(i, "RUNNING", now, None) for i in numbers])
+        bulk.own(ids, self.job, new=True)
+        self._ids.update(zip(numbers, ids, strict=True))
+        self._bare.update(numbers)
+        self._last_id = ids[-1]
+        return numbers
 
     def close(self, connection: Connection, index: int) -> Outcome:
         """Let other jobs add trials, too: from now on no number is used before it has a row.
@@ -212,10 +221,13 @@ class StudyWriter:
         again = self.again(connection)
         again.was_given_up = True
         if self.numbering.is_open:
-            bases = [m["base"] for m in reading.read_marks(connection, self.study_id).values()]
+            marks = reading.read_marks(connection, self.study_id).values()
+            bases = [mark["base"] for mark in marks if "base" in mark]
             end = self.numbering.n_settled
             is_written = self.is_stale and bool(bases) and min(bases) >= end > self.n_written
-            again._moved = range(end if is_written else self.n_written, self.base + index)
+            first, used = end if is_written else self.n_written, self.base + index
+            again._moved = range(first, max(first, min(used, again.numbering.n_rows)))
+            again._insert(BulkWriter(connection), used - again.numbering.n_rows)
         return again
 
     def again(self, connection: Connection) -> StudyWriter:
@@ -386,12 +398,9 @@ class StudyWriter:
     def _move(self, bulk: BulkWriter, numbers: Iterable[int]) -> None:
         """Insert rows for trials whose numbers another job may have; see ``rejoin``."""
         moved = sorted({n for n in numbers if n in self._moved and n not in self._ids})
-        if moved:
-            now, places = utc(datetime.now()), self.numbering.take(len(moved))
-            ids = bulk.insert_trials(self.study_id, [(n, "RUNNING", now, None) for n in places])
-            bulk.own(ids, self.job, new=True)
-            self._ids.update(zip(moved, ids, strict=True))
-            self._last_id = ids[-1]
+        places = self._insert(bulk, len(moved))
+        self._ids.update((n, self._ids.pop(place)) for n, place in zip(moved, places, strict=True))
+        self._bare.difference_update(places)
 
     def mark(self, bulk: BulkWriter, *, released: bool = False) -> None:
         """Leave word of what is known, for a successor.
