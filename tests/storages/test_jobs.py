@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -163,7 +164,7 @@ import optuna
 from optuna_propulate import BatchedRDBStorage
 storage = BatchedRDBStorage(sys.argv[1])
 study = optuna.load_study(study_name="s", storage=storage)
-study.tell(study.ask(), 1.0)
+study.tell(study.ask(), 1.0)  # says on the way who else is there
 print("told", flush=True)
 assert sys.stdin.readline()
 study.enqueue_trial({"x": 0.25})
@@ -176,8 +177,8 @@ assert sys.stdin.readline()
     study = optuna.create_study(storage=storage, study_name="s")
     study.tell(study.ask(), 0.0)
     other = subprocess.Popen(
-        [sys.executable, "-c", program, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", program, url],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert other.stdin is not None
     assert other.stdout is not None
@@ -193,8 +194,9 @@ assert sys.stdin.readline()
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert trial.suggest_float("x", 0, 1) == 0.75
-    print("end", file=other.stdin, flush=True)
-    assert other.wait(PATIENCE) == 0
+    _, said = other.communicate("end\n", timeout=PATIENCE)
+    assert other.returncode == 0
+    assert f"Another job adds trials to study 's', too: 1 on {socket.gethostname()}." in said
     storage.close()
 
 

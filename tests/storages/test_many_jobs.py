@@ -97,17 +97,21 @@ class Job:
         now = utc(datetime.now())
         change = Change(number, None, "COMPLETE", now, now, user={"token": json.dumps(token)})
         change.values = [0.5]
+        if self._write([change]):
+            self.told.append(token)
+
+    def _write(self, changes: list[Change]) -> bool:
         assert self.numbers is not None
         base = -1 if self.is_late or self.numbers.end > SHARED else self.numbers.base
         try:
             news, _ = self._patiently(
-                lambda: self.database.write(self._study_id, base, self._place, [change])
+                lambda: self.database.write(self._study_id, base, self._place, changes)
             )
         except StudyLockedError:
             self.is_lost = True
-            return
+            return False
         self.hear(news)
-        self.told.append(token)
+        return True
 
     def poll(self) -> None:
         try:
@@ -131,7 +135,8 @@ class Job:
         for kind, study_id, *rest in news:
             if kind == "close":
                 if self._closed_at is None:
-                    self._closed_at, self._counter = self._counter, SHARED
+                    self._closed_at = self._counter
+                    self._counter += SHARED
                 self.database.closed(study_id, self._closed_at)
             elif kind == "blocks" and self.numbers is not None:
                 for block in rest[0]:
@@ -145,6 +150,7 @@ class Job:
         """Let another writer go on for this one, which is killed."""
         self.database._engine.dispose()
         self.database = self._opened()
+        self._write([])
 
     def leave(self) -> None:
         self.database.close()
@@ -250,7 +256,7 @@ def _check_laws(url: str, happening: list[tuple[str, int]], random: Any) -> None
 
     living.append(Job(url, study_id, next(names), clock))
     everybody.append(living[-1])
-    meet(int(EXPIRES_AFTER) + 5)
+    meet(2 * int(EXPIRES_AFTER) + 10)
     assert all(job.numbers is not None for job in living)
     assert not any(job.is_lost for job in living)
     for job in living:
@@ -259,6 +265,8 @@ def _check_laws(url: str, happening: list[tuple[str, int]], random: Any) -> None
     for job in living:
         job.leave()
     trials = look()
+    if {what for what, _ in happening} <= {"ask", "tell", "poll", "sleep", "foreign"}:
+        assert not [t for t in trials if t.state == TrialState.WAITING]  # claimed in vain
     tokens = [t.user_attrs["token"] for t in trials if "token" in t.user_attrs]
     assert sorted(tokens) == sorted(token for job in everybody for token in job.told)
     assert all(t.state == TrialState.COMPLETE for t in trials if "token" in t.user_attrs)

@@ -131,6 +131,11 @@ class RankClient:
         return self._buffer.is_away or self._reader.is_resting
 
     @property
+    def starts_writer(self) -> bool:
+        """Whether this process has started the writer: rank 0, or a process alone."""
+        return self._handle is not None and self._handle.is_starter
+
+    @property
     def is_writer_away(self) -> bool:
         """Whether the writer, or its database, is known to be away."""
         return self._buffer.is_away
@@ -700,6 +705,11 @@ class RankClient:
                 study.cache.keep(live.trial)
         while len(self._recent) > _N_RECENT:
             self._recent.popitem(last=False)
+
+    @property
+    def begun(self) -> list[StudyView]:
+        """The studies that this process adds trials to; none in a child process."""
+        return [] if self.is_guest else [study for study in self.studies if study.has_begun]
 
     def hear(self, message: list[Any]) -> None:
         """Take in what the writer says to all ranks: called by the connection's thread."""

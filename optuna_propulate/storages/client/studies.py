@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 from typing import Any
 
+import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
 
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+_logger = optuna.logging.get_logger("optuna." + __name__)
+
 DECIDED_WITHIN = 2 * EXPIRES_AFTER  # in seconds, whether another job that adds trials is alive
+_NAMED = 10  # hosts
 _ASK_TIMEOUT = 10.0  # in seconds, to hear what has become of something that is known already
 
 
@@ -170,7 +175,7 @@ class Studies:
         """
         if study.has_begun:
             return
-        numbers, counter, waiting, best, name, attributes = self._begun(study.study_id)
+        numbers, counter, waiting, best, name, attributes, others = self._begun(study.study_id)
         base, is_late, blocks = numbers
         with self._client.lock:
             if study.has_begun:
@@ -184,6 +189,8 @@ class Studies:
             self._ids.setdefault(name, (-float("inf"), study.study_id))
             study.is_late = is_late
             study.numbers = Numbers(base, blocks)
+        if others and self._client.starts_writer:
+            _logger.info(_company(name, others))
 
     def _begun(self, study_id: int) -> list[Any]:
         timeout = max(self._commit_timeout, DECIDED_WITHIN)
@@ -193,3 +200,13 @@ class Studies:
             except UnansweredError:
                 if not self._client.is_writer_away or self._client.is_hurried:
                     raise
+
+
+def _company(name: str, others: list[list[Any]]) -> str:
+    """Return a line that says who else adds trials to a study: host and process of each job."""
+    hosts = Counter(str(host) for host, _ in others)
+    shown = [f"{n} on {host}" for host, n in sorted(hosts.items())[:_NAMED]]
+    shown += ["..."] * (len(hosts) > _NAMED)
+    n = len(others)
+    jobs = "Another job adds" if n == 1 else f"{n} other jobs add"
+    return f"{jobs} trials to study {name!r}, too: {', '.join(shown)}."

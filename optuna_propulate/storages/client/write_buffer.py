@@ -41,6 +41,11 @@ class TrialStore(Protocol):
         """Guards the trials."""
         ...
 
+    @property
+    def begun(self) -> list[StudyView]:
+        """The studies that this process adds trials to."""
+        ...
+
     def hear(self, message: list[Any]) -> None:
         """Take in what the writer says to all ranks."""
         ...
@@ -78,6 +83,7 @@ class WriteBuffer:
         self._told: dict[int, tuple[StudyView, list[LiveTrial]]] = {}
         self._warned: set[str] = set()
         self._is_away = False  # as the writer says of the database
+        self._is_announced = False  # whether the next writer is told of the studies
         self._is_late = False  # whether a commit was waited for in vain, and none has come since
         self._is_given_up = False  # likewise, by somebody patient
         self.is_hurried = False  # whether nobody is to wait for the database any more
@@ -272,10 +278,21 @@ class WriteBuffer:
         self.send()
 
     def revive(self) -> None:
-        """Start the writer again, if this process has started it: likewise."""
+        """Start the writer again, if this process has started it: likewise.
+
+        The next one is told of which studies it is, or other jobs would take this one for dead.
+        """
         handle = self._handle()
         if handle is not None:
             handle.revive()
+        if self._is_announced:
+            return
+        self._is_announced = True
+        with self._progress:
+            for study in self._store.begun:
+                whose = study.study_id, study.base, study.counter
+                message: list[Any] = ["trials", None, *whose, [], []]
+                self._told[self.connection.post(message)] = study, []
 
     def hear(self, message: list[Any]) -> None:
         """Take in what the writer says: likewise."""
@@ -283,7 +300,7 @@ class WriteBuffer:
         if kind == "ack":
             with self._progress:
                 study, ended = self._told.pop(message[1], (None, []))
-                self._is_late = self._is_given_up = False
+                self._is_late = self._is_given_up = self._is_announced = False
                 if study is not None:
                     self._store.forget_committed(study, ended)
                 self._progress.notify_all()

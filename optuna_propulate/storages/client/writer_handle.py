@@ -66,6 +66,11 @@ class WriterHandle:
         if started is not None:
             weakref.finalize(self, _dismiss, started, self._pid)
 
+    @property
+    def is_starter(self) -> bool:
+        """Whether this process has started the writer."""
+        return self._started is not None
+
     def forget(self) -> None:
         """Let go of the writer in a forked child; it does not wait for the child to end."""
         if self._started is not None:

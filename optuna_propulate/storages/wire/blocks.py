@@ -35,10 +35,10 @@ class Numbers:
 
     def __init__(self, base: int, blocks: Sequence[Block] = ()) -> None:
         self.base = base
-        self._indices: list[int] = []
-        self._numbers: list[int] = []
-        self._ends: list[int] = []  # the first index after each block
         self.n_last = 0
+        # First index, first number and first index after it of each block; replaced as
+        # a whole, as one thread hears of blocks while another one looks numbers up.
+        self._table: tuple[list[int], list[int], list[int]] = [], [], []
         for block in blocks:
             self.add(*block)
 
@@ -46,40 +46,40 @@ class Numbers:
     def blocks(self) -> list[Block]:
         """All blocks, in the order of their indices, which is that of their numbers."""
         return [
-            (index, number, end - index)
-            for index, number, end in zip(self._indices, self._numbers, self._ends, strict=True)
+            (index, number, end - index) for index, number, end in zip(*self._table, strict=True)
         ]
 
     @property
     def end(self) -> int:
         """The first index that has no number yet."""
-        return self._ends[-1] if self._ends else SHARED
+        ends = self._table[2]
+        return ends[-1] if ends else SHARED
 
     def add(self, index: int, number: int, n: int) -> None:
         """Note a block; one that is known already changes nothing."""
-        place = bisect_right(self._indices, index)
-        if place and index < self._ends[place - 1]:
+        indices, numbers, ends = map(list, self._table)
+        place = bisect_right(indices, index)
+        if place and index < ends[place - 1]:
             return
         self.n_last = n
-        if place == len(self._ends) and place and self._follows(index, number):
-            self._ends[-1] = index + n
-            return
-        self._indices.insert(place, index)
-        self._numbers.insert(place, number)
-        self._ends.insert(place, index + n)
-
-    def _follows(self, index: int, number: int) -> bool:
-        n = self._ends[-1] - self._indices[-1]
-        return index == self._ends[-1] and number == self._numbers[-1] + n
+        follows = place and index == ends[-1] and number == numbers[-1] + index - indices[-1]
+        if follows:
+            ends[-1] += n
+        else:
+            indices.insert(place, index)
+            numbers.insert(place, number)
+            ends.insert(place, index + n)
+        self._table = indices, numbers, ends
 
     def number_of(self, index: int) -> int | None:
         """Return the number of a trial; ``None`` if its block is not known."""
         if index < SHARED:
             return self.base + index
-        place = bisect_right(self._indices, index) - 1
-        if place < 0 or index >= self._ends[place]:
+        indices, numbers, ends = self._table
+        place = bisect_right(indices, index) - 1
+        if place < 0 or index >= ends[place]:
             return None
-        return self._numbers[place] + index - self._indices[place]
+        return numbers[place] + index - indices[place]
 
     def holds(self, number: int, closed_at: int | None) -> bool:
         """Tell whether a trial is this job's.
@@ -94,9 +94,10 @@ class Numbers:
 
     def index_of(self, number: int) -> int | None:
         """Return the index of a trial of this job, if it is one; ``None`` if it cannot be."""
-        place = bisect_right(self._numbers, number) - 1
+        indices, numbers, ends = self._table
+        place = bisect_right(numbers, number) - 1
         if place >= 0:
-            index = self._indices[place] + number - self._numbers[place]
-            if index < self._ends[place]:
+            index = indices[place] + number - numbers[place]
+            if index < ends[place]:
                 return index
         return number - self.base if number >= self.base else None

@@ -545,7 +545,7 @@ class Database:
         Returns:
             The number of the job's first trial, whether other jobs were there when it began, and
             blocks of numbers; a counter, what is waiting, the best trial, the study's name and
-            system attributes.
+            system attributes; host and writing process of each other job.
 
         Args:
             study_id: The study.
@@ -563,7 +563,8 @@ class Database:
         name, attributes = self._names[study_id], self._attributes[study_id]
         place, best = self._places[study_id], self._best.of(study_id)
         numbers = [study_writer.base, study_writer.is_late, study_writer.blocks]
-        return [numbers, place, waiting, best, name, attributes], []
+        others = [[m["host"], m["process"]] for m in self._others.get(study_id, {}).values()]
+        return [numbers, place, waiting, best, name, attributes, others], []
 
     def _raise_if_away(self, error: Exception) -> None:
         """Raise ``UndecidedError`` if the database cannot be reached, or is locked, just now."""
@@ -607,6 +608,7 @@ class Database:
                 is_open=bool(is_open),
                 who=self._who,
             )
+            study_writer.was_given_up = base is not None and study_writer.is_unmarked
             if is_open is None:
                 self._wait_for_others(connection, study_id)
             else:

@@ -74,6 +74,7 @@ class StudyWriter:
 
     Attributes:
         is_late: Whether other jobs were there when this one began.
+        is_unmarked: Whether the job had no mark in the study when this was built.
         was_given_up: Whether another job has taken this one for dead, and failed its trials; they
             are its own all the same.
         best: The id of the job's best trial, for other jobs; ``None`` for none.
@@ -104,6 +105,7 @@ class StudyWriter:
         mark = None if base is None else reading.read_mark(connection, study_id, job)
         if mark is not None and mark.get("is_waiting"):
             mark = None  # it has been away
+        self.is_unmarked = mark is None
         if mark is None:
             last_id, n_floating = reading.last_trial_id(connection, study_id), 0
         else:
@@ -198,6 +200,7 @@ class StudyWriter:
         floating = enumerate(self.numbering.floating, self.numbering.n_settled)
         settled = {identity: number for number, identity in floating}
         self.numbering.close()
+        self.next_index = SHARED + index  # as the counter goes on
         own = reading.trials_in_state(connection, self.study_id, TrialState.RUNNING)
         owners = reading.owners_of(connection, list(own))
         unowned = {i: n for i, n in own.items() if n >= self.base and i not in owners}
@@ -226,6 +229,7 @@ class StudyWriter:
             end = self.numbering.n_settled
             is_written = self.is_stale and bool(bases) and min(bases) >= end > self.n_written
             first, used = end if is_written else self.n_written, self.base + index
+            again.next_index = SHARED + index
             again._moved = range(first, max(first, min(used, again.numbering.n_rows)))
             again._insert(BulkWriter(connection), used - again.numbering.n_rows)
         return again
