@@ -237,7 +237,13 @@ class RankClient:
 
         Returns:
             ``None`` if the study is full, or that of this index has been lost with a writer.
+
+        Raises:
+            StorageInternalError: If nobody is to wait any more, or neither the database is away
+                nor another job decides for ``commit_timeout``, and for 30 s at least.
         """
+        patience = max(self._commit_timeout, DECIDED_WITHIN)
+        deadline = time.monotonic() + patience
         while True:
             most = None if self.n_left is None else self.n_left()
             arguments = (
@@ -251,7 +257,9 @@ class RankClient:
             try:
                 blocks = self.call("claim", study.study_id, *arguments)
             except UnansweredError:
-                if not self.is_writer_away or self.is_hurried:
+                if self.is_writer_away:
+                    deadline = time.monotonic() + patience
+                if self.is_hurried or time.monotonic() > deadline:
                     raise
             else:
                 with self.lock:
