@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import optuna
+import pytest
+import sqlalchemy as sa
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from optuna_propulate.storages.batched import BatchedRDBStorage
+from optuna_propulate.storages.sql.dialects.base import IDLE
+from optuna_propulate.storages.sql.engine import connect_engine
+from optuna_propulate.storages.sql.write import BulkWriter
 
 
 def objective(trial: optuna.Trial) -> float:
@@ -46,3 +54,16 @@ def test_trials_of_a_plain_client_in_between_keep_all_numbers_dense_and_all_valu
         assert trial.intermediate_values == {1: value}
         assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
         assert trial.value == value
+
+
+def test_a_lock_is_not_held_for_long_by_who_sleeps_before_it_writes(mysql: str) -> None:
+    study_id = RDBStorage(mysql).create_new_study([StudyDirection.MINIMIZE])
+    engine = connect_engine(mysql, None, writing=True)
+    with engine.connect() as sleeper:
+        assert BulkWriter(sleeper).lock_study(study_id)
+        time.sleep(IDLE + 2.0)
+        with connect_engine(mysql, None, writing=True).begin() as other:
+            assert BulkWriter(other).lock_study(study_id)
+        with pytest.raises(OperationalError):
+            sleeper.execute(sa.text("SELECT 1"))
+    engine.dispose()

@@ -48,7 +48,7 @@ class MySQL(Dialect):
         def _limit(connection: Any) -> None:
             settings = f"SET innodb_lock_wait_timeout = {LOCK_WAIT:g}"
             if connection.dialect.is_mariadb:
-                settings += f", idle_write_transaction_timeout = {IDLE:g}"
+                settings += f", idle_transaction_timeout = {IDLE:g}"  # also before it writes
             connection.exec_driver_sql(settings)
 
     def upsert(self, target: Table, columns: Sequence[str]) -> Any:
