@@ -5,7 +5,7 @@ that ended a second before is lost, no trial has two owners, none is left runnin
 dense, and a budget for all jobs is met exactly. Prints a line a database, and exits with 1 if one
 of these is broken::
 
-    python tests/faults/chaos_jobs.py --kills 60 --databases sqlite postgresql --seed 1
+    tox run -e chaos-jobs -- --kills 60 --databases SQLite PostgreSQL --seed 1
 """
 
 from __future__ import annotations

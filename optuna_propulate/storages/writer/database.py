@@ -288,7 +288,7 @@ class Database:
             with self._studies.engine.connect() as connection:
                 outcome = self._study_writers[study_id].look_for_waiting(connection)
             news += self._news(study_id, outcome)
-        best = {m["best"] for m in marks.values()} - {m["best"] for m in before.values()}
+        best = {m.get("best") for m in marks.values()} - {m.get("best") for m in before.values()}
         news += self._news(study_id, Outcome(complete=dict.fromkeys(best - {None})))
         self._others[study_id] = marks
         if marks and self._study_writers[study_id].numbering.is_open:
@@ -385,7 +385,7 @@ class Database:
         """
         now = time.monotonic()
         since, rate, n_ahead = self._claimed_at.get(study_id, (now - 1.0, 0.0, 0))
-        rate = (rate + (n + n_ahead) / max(now - since, 1e-3)) / 2
+        rate = (rate + max(0, n + n_ahead) / max(now - since, 1e-3)) / 2
         n_ahead = min(int(rate * _CLAIMED_AHEAD), _MOST_AHEAD if most is None else most)
         self._claimed_at[study_id] = now, rate, n_ahead
         return n_ahead
@@ -563,7 +563,7 @@ class Database:
         name, attributes = self._names[study_id], self._attributes[study_id]
         place, best = self._places[study_id], self._best.of(study_id)
         numbers = [study_writer.base, study_writer.is_late, study_writer.blocks]
-        others = [[m["host"], m["process"]] for m in self._others.get(study_id, {}).values()]
+        others = [[m.get("host"), m.get("process")] for m in self._others.get(study_id, {}).values()]
         return [numbers, place, waiting, best, name, attributes, others], []
 
     def _raise_if_away(self, error: Exception) -> None:
