@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace
 from functools import partial
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     Callback = Callable[[optuna.Study, FrozenTrial], None]
 
 _logger = optuna.logging.get_logger("optuna." + __name__)
+
+_FULL_PAUSE = 0.2  # in seconds, before a study that is full is asked again for a trial that waits
 
 
 @dataclass(frozen=True)
@@ -157,18 +160,22 @@ class Loop:
         try:
             if self.n_threads > 1:
                 study.sampler.reseed_rng()
+            is_claimed = False
             while (
                 not stop_flag(study)
                 and not _passed(deadline)
                 and self._has_room(study)
-                and budget.claim()
+                and (is_claimed or budget.claim())
             ):
                 try:
                     finished = run_trial(study, self.func, self.catch)
                 except StudyFullError:
-                    if _waits(study):
-                        continue
-                    break
+                    if not _waits(study):
+                        break
+                    is_claimed = True
+                    time.sleep(_FULL_PAUSE)
+                    continue
+                is_claimed = False
                 budget.note_finished()
                 if self.gc_after_trial:
                     gc.collect()
@@ -196,9 +203,11 @@ def save(study: optuna.Study) -> Path | None:
 
 
 def _waits(study: optuna.Study) -> bool:
-    """Tell whether the study has a trial that anybody may take up."""
+    """Tell whether the study has a trial that anybody may take up; none in an outage."""
     storage = storage_of(study)
-    return isinstance(storage, BatchedRDBStorage) and storage.has_waiting(study_id_of(study))
+    with suppress(StorageInternalError):
+        return isinstance(storage, BatchedRDBStorage) and storage.has_waiting(study_id_of(study))
+    return False
 
 
 def _passed(deadline: float | None) -> bool:

@@ -173,14 +173,14 @@ class BatchedRDBStorage(BaseStorage):
         """Let this process start no trial of a study that has ``n_total``; ``None`` for no limit.
 
         Whoever asks for one all the same gets ``StudyFullError``, unless a trial waits. Exact over
-        all jobs with the same limit.
+        all jobs with the same limit, but where another one joins a job of many ranks just as these
+        have reached it: then it may be a trial a rank more.
         """
         self._client.studies.get(study_id).n_total = n_total
 
     def has_waiting(self, study_id: int) -> bool:
         """Tell whether a trial waits in the database just now."""
-        study = self._client.studies.get(study_id)
-        return bool(self._client.call("waiting", study.study_id))
+        return self._client.has_waiting(self._client.studies.get(study_id))
 
     def expect(self, n_left: Callable[[], int] | None) -> None:
         """Claim no more trial numbers ahead than this returns; ``None`` for no limit."""

@@ -40,30 +40,38 @@ class TrialsOfOthers:
         self._study_id = study_id
         self._sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
         self._last_id = -1
-        self._unfinished: dict[int, None] = {}
+        self._unfinished: dict[int, int] = {}  # their numbers, by id
 
-    def read(self, connection: Connection, is_wanted: Callable[[int], bool]) -> list[FrozenTrial]:
-        """Return the trials that have finished since the last call, in the order of their ids.
+    def read(
+        self,
+        connection: Connection,
+        is_ours: Callable[[int], bool],
+        is_wanted: Callable[[int], bool],
+    ) -> list[FrozenTrial]:
+        """Return the trials of others that have finished since the last call, ordered by id.
 
         Args:
             connection: To the database.
-            is_wanted: Called with the number of each trial once; whether it is another's.
+            is_ours: Whether a trial is not another's, by its number.
+            is_wanted: Called with the number of each trial of others once; whether to return it.
         """
         finished: list[int] = []
         looked_at = list(islice(self._unfinished, _LOOKED_AT))
         for identity, state in states_of(connection, looked_at).items():
-            del self._unfinished[identity]
+            number = self._unfinished.pop(identity)
+            if is_ours(number):  # it was claimed ahead, and has been started since
+                continue
             if state in _UNFINISHED:
-                self._unfinished[identity] = None  # looked at again after the others
-            else:
+                self._unfinished[identity] = number  # looked at again after the others
+            elif is_wanted(number):
                 finished.append(identity)
         for identity, number, state in trials_after(connection, self._study_id, self._last_id):
             self._last_id = identity
-            if not is_wanted(number):
+            if is_ours(number):
                 continue
             if state in _UNFINISHED:
-                self._unfinished[identity] = None
-            else:
+                self._unfinished[identity] = number
+            elif is_wanted(number):
                 finished.append(identity)
         return list(read_trials(connection, self._chosen(connection, finished)))
 

@@ -31,7 +31,6 @@ from optuna_propulate.storages.client.study import ALIASES
 from optuna_propulate.storages.client.study import StudyFullError
 from optuna_propulate.storages.client.study import StudyView
 from optuna_propulate.storages.client.write_buffer import WriteBuffer
-from optuna_propulate.storages.client.writer_handle import N_COUNTERS
 from optuna_propulate.storages.sql.read import read_trials
 from optuna_propulate.storages.sql.read import read_trials_after
 from optuna_propulate.storages.wire.blocks import SHARED
@@ -193,6 +192,14 @@ class RankClient:
             self._recent.clear()
             self._seen.clear()
 
+    def has_waiting(self, study: StudyView) -> bool:
+        """Tell whether a trial waits in the database just now, and know it if it does."""
+        waiting = dict(self.call("waiting", study.study_id))
+        if study.base == -1:  # else it may wait for its number
+            with self.lock:
+                study.waiting.replace(waiting)
+        return bool(waiting)
+
     def claim_number(self, study: StudyView) -> int:
         """Return the number of the next trial.
 
@@ -212,7 +219,7 @@ class RankClient:
                 if study.refused:
                     index = study.refused.popleft()
                 else:
-                    index = first + self._handle.counters.add(study.counter, 1)
+                    index = first + self._handle.counters.add(study.slot, 1)
             number = study.numbers.number_of(index)
             if number is None:
                 number = self._claimed(study, study.numbers, index)
@@ -228,7 +235,7 @@ class RankClient:
         """Raise ``StudyFullError`` if the job is alone, and the study full; counts nothing."""
         if study.n_total is None or study.is_late or self._handle is None:
             return
-        index = self._handle.counters.get(study.counter)
+        index = self._handle.counters.get(study.slot)
         if index < SHARED and numbers.base + index >= study.n_total:
             raise StudyFullError
 
@@ -285,15 +292,18 @@ class RankClient:
         """
         if study.is_late or self._handle is None:
             return None
-        counters = self._handle.counters
-        while counters.get(study.counter) < SHARED or not (
-            closed_at := counters.get(study.counter + N_COUNTERS)
-        ):
-            before = counters.add(study.counter, SHARED)
+        counters, counter = self._handle.counters, study.slot
+        if counters.get(counter) < SHARED:
+            before = counters.add(counter, SHARED)
             if before < SHARED:
-                counters.put(study.counter + N_COUNTERS, before + 1)
+                counters.put(counter + 1, before + 1)
             else:
-                counters.add(study.counter, -SHARED)  # another rank has just done it
+                counters.add(counter, -SHARED)  # another rank has just done it
+        deadline = time.monotonic() + DECIDED_WITHIN
+        while not (closed_at := counters.get(counter + 1)):
+            if time.monotonic() > deadline:
+                raise StorageInternalError("No rank has said when another job came.")
+            time.sleep(0.001)
         return closed_at - 1
 
     def add(self, study: StudyView, live: LiveTrial) -> None:
@@ -478,13 +488,12 @@ class RankClient:
         others = study.others = study.others or TrialsOfOthers(study.study_id, study.directions[0])
         closed_at = self._closed_at(study) if of_job else None
 
-        def is_anothers(number: int) -> bool:
-            is_ours = numbers.holds(number, closed_at) if of_job else study.is_own(number)
-            return not is_ours and is_wanted(number)
+        def is_ours(number: int) -> bool:
+            return numbers.holds(number, closed_at) if of_job else study.is_own(number)
 
         try:
             with self._reader.connect() as connection:
-                return others.read(connection, is_anothers)
+                return others.read(connection, is_ours, is_wanted)
         except StorageInternalError:
             return []
 
@@ -739,7 +748,7 @@ class RankClient:
                     study.numbers.add(*block)
         if study.numbers is None or self._handle is None:
             return
-        counters, counter = self._handle.counters, study.counter
+        counters, counter = self._handle.counters, study.slot
         if kind == "close":
             self._buffer.connection.answer(["closed", study_id, self._closed_at(study)])
         elif kind == "claim" and counters.get(counter) < SHARED:

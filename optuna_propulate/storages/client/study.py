@@ -92,6 +92,11 @@ class StudyView:
             return None
         return -1 if self.is_late or self.numbers.end > SHARED else self.numbers.base
 
+    @property
+    def slot(self) -> int:
+        """Where the job's trials are counted; the next one says when other jobs came."""
+        return 2 * self.counter
+
     def alias(self, number: int) -> int:
         """Return the id by which this process knows a trial that it has started."""
         index = None if self.numbers is None else self.numbers.index_of(number)

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_propulate.storages.sql.write import MARK
+from optuna_propulate.storages.sql.write import MOVED
 from optuna_propulate.storages.sql.write import OWNER
 from optuna_propulate.storages.sql.write import mark_key
 from optuna_propulate.storages.sql.write import slices
@@ -184,6 +185,19 @@ def bare(connection: Connection, identities: Sequence[int]) -> list[int]:
         known.update(connection.scalars(query))
         found += [identity for identity in some if identity not in known]
     return found
+
+
+def moved(connection: Connection, study_id: int, job: str) -> dict[int, int]:
+    """Return the ids of a job's trials that had other numbers before, by these."""
+    trials, attributes = table("TrialModel"), table("TrialSystemAttributeModel")
+    query = (
+        sa.select(attributes.c.value_json, trials.c.trial_id)
+        .join(trials, trials.c.trial_id == attributes.c.trial_id)
+        .where(trials.c.study_id == study_id, attributes.c.key == MOVED)
+    )
+    ids = {int(text): identity for text, identity in connection.execute(query)}
+    owners = owners_of(connection, list(ids.values()))
+    return {number: identity for number, identity in ids.items() if owners.get(identity) == job}
 
 
 def system_attribute(connection: Connection, study_id: int, key: str) -> set[Any]:

@@ -31,6 +31,9 @@ MARK = "propulate:writer"
 OWNER = "propulate:owner"
 """The system attribute of a trial that says which of several jobs runs it, or that none does."""
 
+MOVED = "propulate:moved"
+"""The system attribute of a trial that had another number before: see ``StudyWriter.rejoined``."""
+
 _AT_ONCE = 500
 """How many ids are listed in one statement: SQLite allows 999 variables in old versions."""
 

@@ -163,7 +163,10 @@ class Database:
     def close(self) -> None:
         """Leave the studies to other jobs, and close all connections."""
         for study_id, study_writer in self._study_writers.items():
-            with suppress(SQLAlchemyError, StudyLockedError), self._engine.begin() as connection:
+            with (
+                suppress(SQLAlchemyError, StudyLockedError, DeletedError),
+                self._engine.begin() as connection,
+            ):
                 self._lock(connection, study_id)
                 if not study_writer.is_stale:
                     study_writer.leave(connection)
@@ -255,21 +258,25 @@ class Database:
 
     def poll(self) -> News:
         """Look for what others have added or finished; return what all ranks should know."""
-        news: News = []
         for study_id, study_writer in list(self._study_writers.items()):
             with self._studies.engine.connect() as connection:
                 marks = reading.read_marks(connection, study_id)
                 added, outcome = study_writer.poll(connection)
-            if added or study_writer.numbering.claims:
-                news += self._write_some(study_id, [])
-            news += self._news(study_id, outcome) + self._meet(study_id, marks)
+            try:
+                if added or study_writer.numbering.claims:
+                    self.urgent += self._write_some(study_id, [])
+                self.urgent += self._news(study_id, outcome)
+                self._meet(study_id, marks)
+            except DeletedError:
+                self._forget(study_id)
+        news, self.urgent = self.urgent, []
         return news
 
     def closed(self, study_id: int, index: int) -> None:
         """Note the index of the first trial of this job that shares its study."""
         self._closed_at[study_id] = index
 
-    def _meet(self, study_id: int, marks: dict[str, dict[str, Any]]) -> News:
+    def _meet(self, study_id: int, marks: dict[str, dict[str, Any]]) -> None:
         """Take note of other jobs: share the study with them, bury the dead, hear of their best.
 
         Args:
@@ -278,7 +285,6 @@ class Database:
         """
         marks.pop(self._job, None)
         before = self._others.get(study_id, {})
-        news: News = []
         dead = self._watches.setdefault(study_id, Watch()).dead(marks)
         for job in dead:
             with self._engine.begin() as connection:
@@ -287,15 +293,16 @@ class Database:
         if before.keys() - marks.keys():  # what they have not used waits
             with self._studies.engine.connect() as connection:
                 outcome = self._study_writers[study_id].look_for_waiting(connection)
-            news += self._news(study_id, outcome)
-        best = {m.get("best") for m in marks.values()} - {m.get("best") for m in before.values()}
-        news += self._news(study_id, Outcome(complete=dict.fromkeys(best - {None})))
+            self.urgent += self._news(study_id, outcome)
+        known = {mark.get("best") for mark in before.values()}
+        best: list[Any] = [mark.get("best") for mark in marks.values()]
+        best = [identity for identity in best if identity not in {None, *known}]
+        self.urgent += self._news(study_id, Outcome(complete=dict.fromkeys(best)))
         self._others[study_id] = marks
         if marks and self._study_writers[study_id].numbering.is_open:
-            news += self._share(study_id)
-        return news
+            self._share(study_id)
 
-    def _share(self, study_id: int) -> News:
+    def _share(self, study_id: int) -> None:
         """Close the numbering: another job wants to add trials."""
         index = self._closed_at.get(study_id)
         if index is not None:
@@ -304,11 +311,10 @@ class Database:
                 lambda w, c: w.close(c, index) if w.numbering.is_open else w.write(c, []),
             )
             self._closed_at.pop(study_id, None)
-            return self._news(study_id, written)
-        if study_id in self._closing:
-            return []
-        self._closing.add(study_id)
-        return [["close", study_id]]
+            self.urgent += self._news(study_id, written)
+        elif study_id not in self._closing:
+            self._closing.add(study_id)
+            self.urgent.append(["close", study_id])
 
     def _bury(self, connection: Connection, study_id: int, mark: dict[str, Any]) -> None:
         """Fail what a dead job has left running, unless it is alive, or another job does so.
@@ -356,22 +362,20 @@ class Database:
             UndecidedError: If the database cannot be reached just now.
         """
         try:
-            study_writer, news = self._open_study_writer(study_id, -1, place), []
+            study_writer = self._open_study_writer(study_id, -1, place)
             if study_writer.numbering.is_open and closed_at is not None:
                 self._closed_at[study_id] = closed_at
-                news = self._share(study_id)
+                self._share(study_id)
             if index >= study_writer.next_index or study_writer.is_stale:
                 n_ahead = self._ahead(study_id, index + 1 - study_writer.next_index, most)
                 outcome = self._transact(
                     study_id, lambda w, c: w.claim(c, index, end, n_ahead, n_total)
                 )
-                news += self._news(study_id, outcome)
-                news.append(
-                    ["blocks", study_id, self._study_writers[study_id].blocks[-_BLOCKS_AT_ONCE:]]
-                )
+                blocks = self._study_writers[study_id].blocks[-_BLOCKS_AT_ONCE:]
+                self.urgent += [*self._news(study_id, outcome), ["blocks", study_id, blocks]]
         except _UNWRITABLE as error:
             raise UndecidedError(reason_of(error)) from error
-        return self._study_writers[study_id].blocks[-_BLOCKS_AT_ONCE:], news
+        return self._study_writers[study_id].blocks[-_BLOCKS_AT_ONCE:], []
 
     def _ahead(self, study_id: int, n: int, most: int | None) -> int:
         """Return for how many more trials to claim numbers: what starts within half a second.
@@ -395,7 +399,10 @@ class Database:
         now = time.monotonic()
         for study_id in [i for i, at in self._beat_at.items() if now - at >= BEAT_EVERY]:
             self._beat_at[study_id] = now  # once, also where the database is away
-            self._transact(study_id, lambda w, c: w.write(c, []))
+            try:
+                self._transact(study_id, lambda w, c: w.write(c, []))
+            except DeletedError:
+                self._forget(study_id)
 
     def _judge(self, study_id: int) -> Judge:
         """Return the judge of a study's trials; ``KeyError`` if there is no such study."""
@@ -459,7 +466,8 @@ class Database:
             raise DeletedError
         if not is_added_to:
             return
-        if study_id not in self._lost and reading.read_mark(connection, study_id, self._job):
+        mark = reading.read_mark(connection, study_id, self._job)
+        if study_id not in self._lost and mark is not None and not mark.get("is_waiting"):
             return
         study_writer = self._study_writers.get(study_id)
         if study_id in self._lost or study_writer is None:
@@ -519,6 +527,8 @@ class Database:
                 before.numbering.claimed(claims)
             raise
         study_writer.n_written = study_writer.numbering.n_settled
+        if study_writer is not before:  # which may not have told
+            self.urgent.append(["waiting", study_id, list(study_writer.waiting.items())])
         self._study_writers[study_id] = study_writer
         self._beat_at[study_id] = time.monotonic()
         return done
@@ -563,7 +573,9 @@ class Database:
         name, attributes = self._names[study_id], self._attributes[study_id]
         place, best = self._places[study_id], self._best.of(study_id)
         numbers = [study_writer.base, study_writer.is_late, study_writer.blocks]
-        others = [[m.get("host"), m.get("process")] for m in self._others.get(study_id, {}).values()]
+        others = [
+            [m.get("host"), m.get("process")] for m in self._others.get(study_id, {}).values()
+        ]
         return [numbers, place, waiting, best, name, attributes, others], []
 
     def _raise_if_away(self, error: Exception) -> None:
@@ -608,13 +620,15 @@ class Database:
                 is_open=bool(is_open),
                 who=self._who,
             )
-            study_writer.was_given_up = base is not None and study_writer.is_unmarked
+            study_writer.was_given_up |= base is not None and study_writer.is_unmarked
             if is_open is None:
                 self._wait_for_others(connection, study_id)
             else:
                 study_writer.mark(BulkWriter(connection))
         if is_open is None:  # and that is committed
             raise UndecidedError
+        if base is not None:  # the writer before may not have told
+            self.urgent.append(["waiting", study_id, list(study_writer.waiting.items())])
         self._best.begin(study_id, directions)
         self._attributes[study_id] = without_mark(attributes)
         self._places[study_id] = place

@@ -13,6 +13,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from optuna_propulate.storages.sql import read as reading
+from optuna_propulate.storages.sql.write import MOVED
 from optuna_propulate.storages.sql.write import BulkWriter
 from optuna_propulate.storages.wire.blocks import SHARED
 from optuna_propulate.storages.wire.changes import Change
@@ -112,6 +113,7 @@ class StudyWriter:
             last_id, n_floating = mark["last_id"], mark["n_floating"]
             self._beat, is_open = mark["beat"], mark["is_open"]
             self.is_late, base = mark["is_late"], mark["base"]
+            self.was_given_up = mark["was_given_up"]
         self.next_index = SHARED if mark is None else mark["next_index"]
         self.blocks: list[Block] = [] if mark is None else [tuple(b) for b in mark["blocks"]]
         n_rows = reading.count_trials(connection, study_id, last_id)
@@ -124,7 +126,7 @@ class StudyWriter:
         self.n_written = self.numbering.n_settled
         self._last_id = last_id
         self._moved = range(0) if mark is None else range(*mark["moved"])
-        self._ids: dict[int, int] = {}
+        self._ids = reading.moved(connection, study_id, job) if self._moved else {}
         self._bare: set[int] = set()  # numbers of rows that nothing else was written about
         running = reading.trials_in_state(connection, study_id, TrialState.RUNNING)
         owners = reading.owners_of(connection, list(running))
@@ -249,11 +251,9 @@ class StudyWriter:
             is_open=False,
             who=self._who,
         )
-        again.was_given_up, again.n_written = self.was_given_up, self.n_written
+        again.was_given_up |= self.was_given_up
+        again.n_written = self.n_written
         again.numbering.claimed(self.numbering.claims)
-        moved = {n: i for n, i in self._ids.items() if n in self._moved}
-        owners = reading.owners_of(connection, list(moved.values()))
-        again._ids.update((n, i) for n, i in moved.items() if owners.get(i) == self.job)
         return again
 
     def leave(self, connection: Connection) -> None:
@@ -403,7 +403,9 @@ class StudyWriter:
         """Insert rows for trials whose numbers another job may have; see ``rejoin``."""
         moved = sorted({n for n in numbers if n in self._moved and n not in self._ids})
         places = self._insert(bulk, len(moved))
-        self._ids.update((n, self._ids.pop(place)) for n, place in zip(moved, places, strict=True))
+        ids = {n: self._ids.pop(place) for n, place in zip(moved, places, strict=True)}
+        self._ids.update(ids)
+        bulk.system_attributes([(i, MOVED, str(n)) for n, i in ids.items()], new=True)
         self._bare.difference_update(places)
 
     def mark(self, bulk: BulkWriter, *, released: bool = False) -> None:
@@ -430,6 +432,7 @@ class StudyWriter:
             "blocks": self.blocks[-_RECENT_BLOCKS:],
             "best": self.best,
             "moved": [self._moved.start, self._moved.stop],
+            "was_given_up": self.was_given_up,
         }
         bulk.mark(self.study_id, self.job, {**mark, "released": True} if released else mark)
 
