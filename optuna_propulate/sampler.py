@@ -369,7 +369,7 @@ class PropulateSampler(BaseSampler):
     def _is_first_job(self, known: _StudyState, study: Study) -> bool:
         """Tell whether no other job was in the study before; the storage may know for sure."""
         is_first = getattr(storage_of(study), "is_first_job", None)
-        return known.foreign.n_read == 0 if is_first is None else is_first(study_id_of(study))
+        return known.foreign.n_finished == 0 if is_first is None else is_first(study_id_of(study))
 
     def _state(self, study: Study, *, join: bool = True) -> _StudyState:
         with self._lock:

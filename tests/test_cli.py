@@ -165,6 +165,7 @@ def test_ctrl_c_ends_a_search_with_its_summary(folder: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "optuna_propulate", *command],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored below an "&"
     ) as process:  # fmt: skip
         wait_until(lambda: (folder / "under way").exists())
         process.send_signal(signal.SIGINT)

@@ -60,7 +60,11 @@ def contents(folder: Path) -> dict[str, Any]:
     [
         ([], 2, "COMMAND"),
         (["tune"], 2, "invalid choice: 'tune'"),
-        (["run", "tune.py:objective"], 2, "give --n-trials, --timeout, --target or"),
+        (
+            ["run", "tune.py:objective"],
+            2,
+            "give --n-trials, --n-trials-total, --timeout",
+        ),
         (["run", "tune.py:objective", "--n-trials", "-5"], 2, "n_trials must be at least 0"),
         (["run", "tune.py:objective", "--n-trials", "x"], 2, "invalid int value: 'x'"),
         (["run", "tune.py:objective", "--timeout", "-1"], 2, "timeout must not be negative"),

@@ -31,11 +31,11 @@ class ForeignTrials:
         of_job: Whether the other processes of the job tell of their trials themselves.
 
     Attributes:
-        n_read: How many trials the study had when it was read.
+        n_finished: How many trials had finished when the study was read.
     """
 
     def __init__(self, *, of_job: bool = False) -> None:
-        self.n_read = 0
+        self.n_finished = 0
         self._of_job = of_job
         self._is_shared = False  # whether the storage knows the trials of other jobs
         self._next_number = 0
@@ -49,7 +49,7 @@ class ForeignTrials:
 
     def note(self, n_trials: int, unfinished: Sequence[int]) -> None:
         """Note how many trials have been read, and the numbers of those that had not finished."""
-        self._next_number = self.n_read = n_trials
+        self._next_number, self.n_finished = n_trials, n_trials - len(unfinished)
         self._open = dict.fromkeys(unfinished)
 
     def asked(self, number: int) -> None:
