@@ -17,6 +17,7 @@ from optuna_propulate.storages.wire.changes import Change
 from optuna_propulate.storages.wire.changes import distribution_of
 from optuna_propulate.storages.wire.times import utc
 from optuna_propulate.storages.writer.jobs import StudyLockedError
+from optuna_propulate.storages.writer.jobs import UndecidedError
 
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def write_fit(
     while True:
         try:
             return write(changes), []
-        except (DeletedError, StudyLockedError):
+        except (DeletedError, StudyLockedError, UndecidedError):
             raise
         except Exception as failure:
             is_again, error = error is not None, failure
