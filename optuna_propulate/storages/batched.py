@@ -184,7 +184,7 @@ class BatchedRDBStorage(BaseStorage):
 
     def expect(self, n_left: Callable[[], int] | None) -> None:
         """Claim no more trial numbers ahead than this returns; ``None`` for no limit."""
-        self._client.n_left = n_left
+        self._client.claims.n_left = n_left
 
     def refresh(self, study_id: int) -> None:
         """See at once what others have committed, rather than within ``refresh_interval``.
@@ -264,7 +264,7 @@ class BatchedRDBStorage(BaseStorage):
             self._check_distribution(study, name, distribution)
         trial = _new_trial() if template_trial is None else copy.deepcopy(template_trial)
         live = LiveTrial(trial)  # raises for what JSON cannot hold, before a number is claimed
-        trial.number = self._client.claim_number(study)
+        trial.number = self._client.claims.number(study)
         with self._lock:
             identity = study.alias(trial.number)
             set_trial_id(trial, identity)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import signal
@@ -34,6 +35,8 @@ from benchmarks.throughput.machine import find_mpiexec
 MOST_JOBS = 4
 SAFE_AFTER = 1.5  # in seconds: a flush interval and a transaction of a busy machine
 PATIENCE = 120.0
+MARK = "PROPULATE_CHAOS"
+"""The environment variable of all processes of a job that tells them from others."""
 
 JOB = """
 import json, os, sys, time
@@ -63,7 +66,7 @@ class Jobs:
     def __init__(self, url: str, folder: Path, choice: random.Random) -> None:
         self._url, self._folder, self._choice = url, folder, choice
         self._n_started = 0
-        self.living: list[subprocess.Popen[bytes]] = []
+        self.living: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, total: int) -> None:
         """Start one: a process, or two ranks."""
@@ -73,40 +76,54 @@ class Jobs:
         name = f"job{self._n_started}"
         self._n_started += 1
         command = [*launcher, sys.executable, "-c", JOB, self._url, name, pause, str(total)]
-        log = (self._folder / f"{name}.log").open("wb")
-        self.living.append(
-            subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log,
-                             start_new_session=True, env=_environment(self._folder))
-        )  # fmt: skip
+        environment = {**os.environ, MARK: f"{self._folder}/{name}", "OMP_NUM_THREADS": "1"}
+        with (self._folder / f"{name}.log").open("wb") as log:
+            self.living[name] = subprocess.Popen(
+                command, cwd=self._folder, stdout=log, stderr=log,
+                start_new_session=True, env=environment,
+            )  # fmt: skip
 
-    def kill(self) -> None:
-        """Kill one with all that it has started, its writer or not."""
-        job = self._choice.choice(self.living)
-        self.living.remove(job)
-        for process in _processes(self._folder, job.pid, with_writer=self._choice.random() < 0.5):
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        job.wait()
+    def kill(self) -> str:
+        """Kill one with all that it has started, its writer or not; return its name."""
+        name = self._choice.choice(list(self.living))
+        with_writer = self._choice.random() < 0.5
+        for process, command in _processes(f"{self._folder}/{name}").items():
+            if with_writer or b"storages.writer.serve" not in command:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+        self.living.pop(name).wait()
+        return name
+
+    def end(self) -> None:
+        """Let all end in order."""
+        for job in self.living.values():
+            job.send_signal(signal.SIGTERM)
+        self.wait()
+        self.living.clear()
 
     def wait(self) -> list[int]:
         """Wait until all have ended; return their exit statuses."""
-        return [job.wait(PATIENCE) for job in self.living]
+        return [job.wait(PATIENCE) for job in self.living.values()]
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "PROPULATE_CHAOS": str(folder), "OMP_NUM_THREADS": "1"}
-
-
-def _processes(folder: Path, session: int, *, with_writer: bool) -> list[int]:
-    """Return the processes of a job, by the session that it was started in."""
-    found = []
+def _processes(mark: str) -> dict[int, bytes]:
+    """Return the command lines of all processes with a mark that begins so, by their ids."""
+    found = {}
     for process in Path("/proc").iterdir():
         with suppress(OSError, ValueError):
-            stat = (process / "stat").read_text().rpartition(")")[2].split()
-            is_writer = b"storages.writer.serve" in (process / "cmdline").read_bytes()
-            if int(stat[3]) == session and (with_writer or not is_writer):
-                found.append(int(process.name))
+            environment = (process / "environ").read_bytes().split(b"\0")
+            if any(f"{entry.decode()}/".startswith(f"{MARK}={mark}/") for entry in environment):
+                found[int(process.name)] = (process / "cmdline").read_bytes()
     return found
+
+
+def _wait_until_gone(folder: Path) -> None:
+    """Wait until no process of any job is left, so that all that was told is written."""
+    deadline = time.monotonic() + PATIENCE
+    while _processes(str(folder)):
+        if time.monotonic() > deadline:
+            raise TimeoutError("A process of a job does not end.")
+        time.sleep(0.2)
 
 
 def _journal(folder: Path) -> dict[str, float]:
@@ -116,36 +133,27 @@ def _journal(folder: Path) -> dict[str, float]:
 
 def run(url: str, folder: Path, n_kills: int, choice: random.Random) -> list[str]:
     """Let jobs come and be killed; return what is wrong at the end, and say what there was."""
-    jobs, ends = Jobs(url, folder, choice), list[float]()
+    jobs, killed_at = Jobs(url, folder, choice), dict[str, float]()
     total = 1_000_000
     jobs.start(total)
     for _ in range(n_kills):
         while len(jobs.living) < MOST_JOBS:
             jobs.start(total)
         time.sleep(choice.uniform(0.5, 4.0))
-        jobs.kill()
-        ends.append(time.time())
-    n_before = len(optuna.load_study(study_name="s", storage=url).trials)
-    for job in list(jobs.living):
-        jobs.living.remove(job)
-        job.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            job.wait(PATIENCE)
-    time.sleep(20.0)  # in which the dead are found by the next
-    n_before = len(optuna.load_study(study_name="s", storage=url).trials)
-    total = n_before + 300
+        killed_at[jobs.kill()] = time.time()
+    jobs.end()
+    _wait_until_gone(folder)
+    total = len(optuna.load_study(study_name="s", storage=url).trials) + 300
     for _ in range(3):
         jobs.start(total)
     statuses = jobs.wait()
-    deadline = time.monotonic() + PATIENCE
-    while _living_writers(folder) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    _wait_until_gone(folder)
     trials = optuna.load_study(study_name="s", storage=url).trials
     states = Counter(trial.state for trial in trials)
     tokens = [t.user_attrs["token"] for t in trials if t.state == TrialState.COMPLETE]
     journal = _journal(folder)
     lost = set(journal) - set(tokens)
-    late = [token for token in lost if not any(0 <= e - journal[token] < SAFE_AFTER for e in ends)]
+    late = [t for t in lost if journal[t] < killed_at.get(t.split()[0], math.inf) - SAFE_AFTER]
     wrong = {
         "numbers are not dense": [t.number for t in trials] != list(range(len(trials))),
         "two owners": len(tokens) != len(set(tokens)),
@@ -158,15 +166,6 @@ def run(url: str, folder: Path, n_kills: int, choice: random.Random) -> list[str
     cells = [url.partition(":")[0], n_kills, len(trials), failed, waiting, len(lost)]
     print("|", " | ".join(map(str, [*cells, sum(wrong.values())])), "|", flush=True)
     return [what for what, is_so in wrong.items() if is_so]
-
-
-def _living_writers(folder: Path) -> bool:
-    mark = f"PROPULATE_CHAOS={folder}".encode()
-    for process in Path("/proc").iterdir():
-        with suppress(OSError):
-            if mark in (process / "environ").read_bytes().split(b"\0"):
-                return True
-    return False
 
 
 def main() -> None:

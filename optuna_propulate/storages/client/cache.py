@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from optuna_propulate._optuna_compat import trial_id_of
-from optuna_propulate.storages.sql.read import read_marks
+from optuna_propulate.storages.sql.jobs import read_marks
 from optuna_propulate.storages.sql.read import read_trials
 from optuna_propulate.storages.sql.read import read_trials_after
 from optuna_propulate.storages.sql.read import uncollected

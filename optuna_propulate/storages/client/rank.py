@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from optuna_propulate._optuna_compat import set_trial_id
 from optuna_propulate._optuna_compat import trial_id_of
 from optuna_propulate.storages.client.cache import TrialCache
-from optuna_propulate.storages.client.connection import UnansweredError
+from optuna_propulate.storages.client.claims import Claims
 from optuna_propulate.storages.client.handover import Handover
 from optuna_propulate.storages.client.live import LiveTrial
 from optuna_propulate.storages.client.live import copy_trial
@@ -28,12 +28,10 @@ from optuna_propulate.storages.client.reader import Reader
 from optuna_propulate.storages.client.studies import DECIDED_WITHIN
 from optuna_propulate.storages.client.studies import Studies
 from optuna_propulate.storages.client.study import ALIASES
-from optuna_propulate.storages.client.study import StudyFullError
 from optuna_propulate.storages.client.study import StudyView
 from optuna_propulate.storages.client.write_buffer import WriteBuffer
 from optuna_propulate.storages.sql.read import read_trials
 from optuna_propulate.storages.sql.read import read_trials_after
-from optuna_propulate.storages.wire.blocks import SHARED
 from optuna_propulate.storages.wire.changes import pack_trial
 from optuna_propulate.storages.wire.changes import unpack_change
 from optuna_propulate.storages.wire.changes import unpack_trial
@@ -48,8 +46,8 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial
 
+    from optuna_propulate.parallel.counters import Counters
     from optuna_propulate.storages.client.writer_handle import WriterHandle
-    from optuna_propulate.storages.wire.blocks import Numbers
     from optuna_propulate.storages.wire.changes import Change
 
     T = TypeVar("T")
@@ -88,13 +86,13 @@ class RankClient:
     ) -> None:
         self.lock = threading.RLock()
         self.is_guest = handover is not None
-        self.n_left: Callable[[], int] | None = None  # how many trials may still be started
         self.is_shared = False  # whether other processes may change this rank's trials
         self._handle: WriterHandle | None = handle
         self._flush_interval, self._refresh_interval = flush_interval, refresh_interval
         self._commit_timeout = commit_timeout
         self._reader = Reader(url, engine_kwargs)
         self.studies = Studies(self, refresh_interval, commit_timeout)
+        self.claims = Claims(self, commit_timeout)
         self._live: dict[int, tuple[StudyView, LiveTrial]] = {}
         self._recent: OrderedDict[int, tuple[StudyView, LiveTrial]] = OrderedDict()
         self._seen: dict[int, tuple[float, StudyView, FrozenTrial]] = {}
@@ -200,111 +198,20 @@ class RankClient:
                 study.waiting.replace(waiting)
         return bool(waiting)
 
-    def claim_number(self, study: StudyView) -> int:
-        """Return the number of the next trial.
-
-        Where other jobs add trials to the study, too, this waits for the database as a rule once
-        in half a second of trials, and while it is away.
+    @property
+    def counters(self) -> Counters:
+        """What all ranks of the job count together.
 
         Raises:
-            StorageInternalError: If the storage is closed, or in a hurry, meanwhile.
-            StudyFullError: If the study has as many trials as it shall have.
+            StorageInternalError: If the storage has been closed.
         """
-        assert study.numbers is not None
-        assert self._handle is not None
-        first = SHARED if study.is_late else 0
-        while True:
-            with self.lock:
-                self._check_room(study, study.numbers)
-                if study.refused:
-                    index = study.refused.popleft()
-                else:
-                    index = first + self._handle.counters.add(study.slot, 1)
-            number = study.numbers.number_of(index)
-            if number is None:
-                number = self._claimed(study, study.numbers, index)
-            elif index >= SHARED:
-                self._claim_ahead(study, study.numbers, index)
-            if study.n_total is not None and (number is None or number >= study.n_total):
-                study.refused.append(index)
-                raise StudyFullError
-            if number is not None:
-                return number
+        if self._handle is None:
+            raise StorageInternalError("The storage has been closed.")
+        return self._handle.counters
 
-    def _check_room(self, study: StudyView, numbers: Numbers) -> None:
-        """Raise ``StudyFullError`` if the job is alone, and the study full; counts nothing."""
-        if study.n_total is None or study.is_late or self._handle is None:
-            return
-        index = self._handle.counters.get(study.slot)
-        if index < SHARED and numbers.base + index >= study.n_total:
-            raise StudyFullError
-
-    def _claimed(self, study: StudyView, numbers: Numbers, index: int) -> int | None:
-        """Let the writer claim a number.
-
-        Returns:
-            ``None`` if the study is full, or that of this index has been lost with a writer.
-
-        Raises:
-            StorageInternalError: If nobody is to wait any more, or neither the database is away
-                nor another job decides for ``commit_timeout``, and for 30 s at least.
-        """
-        patience = max(self._commit_timeout, DECIDED_WITHIN)
-        deadline = time.monotonic() + patience
-        while True:
-            most = None if self.n_left is None else self.n_left()
-            arguments = (
-                index,
-                numbers.end,
-                study.counter,
-                self._closed_at(study),
-                most,
-                study.n_total,
-            )
-            try:
-                blocks = self.call("claim", study.study_id, *arguments)
-            except UnansweredError:
-                if self.is_writer_away:
-                    deadline = time.monotonic() + patience
-                if self.is_hurried or time.monotonic() > deadline:
-                    raise
-            else:
-                with self.lock:
-                    for block in blocks:
-                        numbers.add(*block)
-                return numbers.number_of(index)
-
-    def _claim_ahead(self, study: StudyView, numbers: Numbers, index: int) -> None:
-        """Let the writer claim more numbers if soon none is left; does not wait for it."""
-        end = numbers.end
-        if end - index > numbers.n_last // 2 or study.asked_at == end:
-            return
-        study.asked_at = end
-        most = None if self.n_left is None else self.n_left() - (end - index)
-        if most is None or most >= 0:
-            arguments = end, end, study.counter, self._closed_at(study), most, study.n_total
-            self._buffer.connection.answer(["claim", study.study_id, *arguments])
-
-    def _closed_at(self, study: StudyView) -> int | None:
-        """Return the index of the first trial that was started beside other jobs.
-
-        ``None`` if the job has never been alone in the study.
-        """
-        if study.is_late or self._handle is None:
-            return None
-        counters, counter = self._handle.counters, study.slot
-        if counters.get(counter) < SHARED:
-            before = counters.add(counter, SHARED)
-            if before < SHARED:
-                counters.put(counter + 1, before + 1)
-            else:
-                counters.add(counter, -SHARED)  # another rank has just done it
-        deadline = time.monotonic() + DECIDED_WITHIN
-        while not (closed_at := counters.get(counter + 1)):
-            if time.monotonic() > deadline:
-                raise StorageInternalError("No rank has said when another job came.")
-            time.sleep(0.001)
-        return closed_at - 1
+    def answer(self, message: list[Any]) -> None:
+        """Tell the writer something that it does not acknowledge."""
+        self._buffer.connection.answer(message)
 
     def add(self, study: StudyView, live: LiveTrial) -> None:
         """Add a trial of this rank; the lock is held."""
@@ -486,7 +393,7 @@ class RankClient:
             return []
         study.others_at = now + self._refresh_interval
         others = study.others = study.others or TrialsOfOthers(study.study_id, study.directions[0])
-        closed_at = self._closed_at(study) if of_job else None
+        closed_at = self.claims.closed_at(study) if of_job else None
 
         def is_ours(number: int) -> bool:
             return numbers.holds(number, closed_at) if of_job else study.is_own(number)
@@ -748,12 +655,10 @@ class RankClient:
                     study.numbers.add(*block)
         if study.numbers is None or self._handle is None:
             return
-        counters, counter = self._handle.counters, study.slot
         if kind == "close":
-            self._buffer.connection.answer(["closed", study_id, self._closed_at(study)])
-        elif kind == "claim" and counters.get(counter) < SHARED:
-            first = study.numbers.base + counters.add(counter, rest[0])
-            self._buffer.connection.answer(["numbers", study_id, [*range(first, first + rest[0])]])
+            self.answer(["closed", study_id, self.claims.closed_at(study)])
+        elif kind == "claim" and (numbers := self.claims.for_strangers(study, rest[0])):
+            self.answer(["numbers", study_id, list(numbers)])
 
     def _hear_child(
         self, study: StudyView, distributions: list[str], changes: list[list[Any]]

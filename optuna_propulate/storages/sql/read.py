@@ -14,10 +14,7 @@ import sqlalchemy as sa
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
-from optuna_propulate.storages.sql.write import MARK
-from optuna_propulate.storages.sql.write import MOVED
 from optuna_propulate.storages.sql.write import OWNER
-from optuna_propulate.storages.sql.write import mark_key
 from optuna_propulate.storages.sql.write import slices
 from optuna_propulate.storages.sql.write import table
 from optuna_propulate.storages.wire.changes import distribution_of
@@ -39,28 +36,6 @@ def count_trials(connection: Connection, study_id: int, last_id: int | None = No
     if last_id is not None:
         query = query.where(trials.c.trial_id <= last_id)
     return connection.scalar(query) or 0
-
-
-def read_mark(connection: Connection, study_id: int, job: str) -> dict[str, Any] | None:
-    """Return what the last transaction of a job left in a study; ``None`` if there is nothing."""
-    attributes = table("StudySystemAttributeModel")
-    query = sa.select(attributes.c.value_json).where(
-        attributes.c.study_id == study_id, attributes.c.key == mark_key(job)
-    )
-    text = connection.scalar(query)
-    return None if text is None else dict(json.loads(text))
-
-
-def read_marks(connection: Connection, study_id: int) -> dict[str, dict[str, Any]]:
-    """Return the marks that jobs have left in a study, by job; not those copied from another."""
-    attributes = table("StudySystemAttributeModel")
-    query = (
-        sa.select(attributes.c.value_json)
-        .where(attributes.c.study_id == study_id, attributes.c.key.startswith(MARK))
-        .order_by(attributes.c.key)
-    )
-    marks = [json.loads(text) for text in connection.scalars(query)]
-    return {mark.get("job", ""): mark for mark in marks if mark.get("study_id") == study_id}
 
 
 def last_trial_id(connection: Connection, study_id: int) -> int:
@@ -146,19 +121,6 @@ def last_numbered(connection: Connection, study_id: int, last_id: int, n: int) -
     return list(connection.scalars(query))[::-1]
 
 
-def owners_of(connection: Connection, identities: Sequence[int]) -> dict[int, str | None]:
-    """Return who runs those of these trials that are not their job's alone, by id."""
-    attributes = table("TrialSystemAttributeModel")
-    owners: dict[int, str | None] = {}
-    for some in slices(identities):
-        query = sa.select(attributes.c.trial_id, attributes.c.value_json).where(
-            attributes.c.trial_id.in_(some), attributes.c.key == OWNER
-        )
-        rows = connection.execute(query)
-        owners.update((row.trial_id, json.loads(row.value_json)) for row in rows)
-    return owners
-
-
 def first_values(connection: Connection, identities: Sequence[int]) -> dict[int, float]:
     """Return the finite values of trials for the first objective, by id."""
     values = table("TrialValueModel")
@@ -169,35 +131,6 @@ def first_values(connection: Connection, identities: Sequence[int]) -> dict[int,
         )
         found.update((row.trial_id, row.value) for row in connection.execute(query))
     return found
-
-
-def bare(connection: Connection, identities: Sequence[int]) -> list[int]:
-    """Return those of these trials that nothing was written about, but who has claimed them."""
-    found: list[int] = []
-    for some in slices(sorted(identities)):
-        known: set[int] = set()
-        for model in ("TrialParamModel", "TrialUserAttributeModel", "TrialIntermediateValueModel"):
-            rows = table(model)
-            query = sa.select(rows.c.trial_id).where(rows.c.trial_id.in_(some)).distinct()
-            known.update(connection.scalars(query))
-        rows = table("TrialSystemAttributeModel")
-        query = sa.select(rows.c.trial_id).where(rows.c.trial_id.in_(some), rows.c.key != OWNER)
-        known.update(connection.scalars(query))
-        found += [identity for identity in some if identity not in known]
-    return found
-
-
-def moved(connection: Connection, study_id: int, job: str) -> dict[int, int]:
-    """Return the ids of a job's trials that had other numbers before, by these."""
-    trials, attributes = table("TrialModel"), table("TrialSystemAttributeModel")
-    query = (
-        sa.select(attributes.c.value_json, trials.c.trial_id)
-        .join(trials, trials.c.trial_id == attributes.c.trial_id)
-        .where(trials.c.study_id == study_id, attributes.c.key == MOVED)
-    )
-    ids = {int(text): identity for text, identity in connection.execute(query)}
-    owners = owners_of(connection, list(ids.values()))
-    return {number: identity for number, identity in ids.items() if owners.get(identity) == job}
 
 
 def system_attribute(connection: Connection, study_id: int, key: str) -> set[Any]:

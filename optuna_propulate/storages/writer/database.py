@@ -16,6 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from optuna_propulate.storages.sql import read as reading
 from optuna_propulate.storages.sql.dialects.sqlite import choose_journal
 from optuna_propulate.storages.sql.engine import connect_engine
+from optuna_propulate.storages.sql.jobs import read_mark
+from optuna_propulate.storages.sql.jobs import read_marks
 from optuna_propulate.storages.sql.open import open_rdb
 from optuna_propulate.storages.sql.sqlite_file import watch_file
 from optuna_propulate.storages.sql.write import BulkWriter
@@ -260,7 +262,7 @@ class Database:
         """Look for what others have added or finished; return what all ranks should know."""
         for study_id, study_writer in list(self._study_writers.items()):
             with self._studies.engine.connect() as connection:
-                marks = reading.read_marks(connection, study_id)
+                marks = read_marks(connection, study_id)
                 added, outcome = study_writer.poll(connection)
             try:
                 if added or study_writer.numbering.claims:
@@ -325,7 +327,7 @@ class Database:
             mark: What the job had left when it was taken for dead.
         """
         job = mark.get("job", "")
-        now = reading.read_marks(connection, study_id).get(job)
+        now = read_marks(connection, study_id).get(job)
         if now is None or now.get("beat") != mark.get("beat"):
             return
         bulk = BulkWriter(connection)
@@ -466,7 +468,7 @@ class Database:
             raise DeletedError
         if not is_added_to:
             return
-        mark = reading.read_mark(connection, study_id, self._job)
+        mark = read_mark(connection, study_id, self._job)
         if study_id not in self._lost and mark is not None and not mark.get("is_waiting"):
             return
         study_writer = self._study_writers.get(study_id)
@@ -489,7 +491,7 @@ class Database:
         """
         study_id = study_writer.study_id
         self._lock(connection, study_id, is_added_to=False)
-        mark = reading.read_mark(connection, study_id, self._job)
+        mark = read_mark(connection, study_id, self._job)
         if mark is not None and not mark.get("is_waiting"):
             return study_writer.again(connection) if study_writer.is_stale else study_writer
         if study_writer.numbering.is_open and study_id not in self._closed_at:
@@ -503,7 +505,7 @@ class Database:
 
     def _is_anothers(self, connection: Connection, study_id: int) -> bool:
         """Tell whether another job is alone in a study as far as it knows; it is locked."""
-        marks = reading.read_marks(connection, study_id)
+        marks = read_marks(connection, study_id)
         marks.pop(self._job, None)
         return any(mark.get("is_open", True) for mark in marks.values())
 
@@ -652,7 +654,7 @@ class Database:
         watch = self._watches.setdefault(study_id, Watch())
         try:
             self._lock(connection, study_id, is_added_to=False)
-            marks = reading.read_marks(connection, study_id)
+            marks = read_marks(connection, study_id)
         except OperationalError as error:
             raise UndecidedError(reason_of(error)) from error
         own = marks.pop(self._job, None)

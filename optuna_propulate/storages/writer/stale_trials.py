@@ -10,6 +10,8 @@ from typing import Any
 from optuna.trial import TrialState
 
 from optuna_propulate.storages.sql import read as reading
+from optuna_propulate.storages.sql.jobs import bare_trials
+from optuna_propulate.storages.sql.jobs import owners_of
 from optuna_propulate.storages.wire.changes import distribution_json
 
 
@@ -48,7 +50,7 @@ def fail_stale(
             may wait for anybody, where the job shared its study.
     """
     running = reading.trials_in_state(connection, study_id, TrialState.RUNNING)
-    owners = reading.owners_of(connection, list(running))
+    owners = owners_of(connection, list(running))
     owners.update((identity, mark["job"]) for identity in mark.get("taken", ()))  # before 0.2
     owners.update(dict.fromkeys((*mark.get("others", ()), *mark.get("floating", ()))))
     is_open = mark.get("is_open", True)
@@ -62,7 +64,7 @@ def fail_stale(
         )
     ]
     if gives_back and not is_open:
-        unused = reading.bare(connection, stale)
+        unused = bare_trials(connection, stale)
         bulk.wait(unused)
         stale = sorted(set(stale) - set(unused))
     bulk.fail(stale, datetime.now())

@@ -13,6 +13,11 @@ from typing import Any
 from optuna.trial import TrialState
 
 from optuna_propulate.storages.sql import read as reading
+from optuna_propulate.storages.sql.jobs import bare_trials
+from optuna_propulate.storages.sql.jobs import moved_trials
+from optuna_propulate.storages.sql.jobs import owners_of
+from optuna_propulate.storages.sql.jobs import read_mark
+from optuna_propulate.storages.sql.jobs import read_marks
 from optuna_propulate.storages.sql.write import MOVED
 from optuna_propulate.storages.sql.write import BulkWriter
 from optuna_propulate.storages.wire.blocks import SHARED
@@ -103,7 +108,7 @@ class StudyWriter:
         self.best: int | None = None
         self._who = {**(who or own_process()), "since": utc(datetime.now())}
         self._beat = 0
-        mark = None if base is None else reading.read_mark(connection, study_id, job)
+        mark = None if base is None else read_mark(connection, study_id, job)
         if mark is not None and mark.get("is_waiting"):
             mark = None  # it has been away
         self.is_unmarked = mark is None
@@ -126,10 +131,10 @@ class StudyWriter:
         self.n_written = self.numbering.n_settled
         self._last_id = last_id
         self._moved = range(0) if mark is None else range(*mark["moved"])
-        self._ids = reading.moved(connection, study_id, job) if self._moved else {}
+        self._ids = moved_trials(connection, study_id, job) if self._moved else {}
         self._bare: set[int] = set()  # numbers of rows that nothing else was written about
         running = reading.trials_in_state(connection, study_id, TrialState.RUNNING)
-        owners = reading.owners_of(connection, list(running))
+        owners = owners_of(connection, list(running))
         if base is not None and is_open:  # the job's own are not somebody else's
             owners = {i: owners.get(i, job if n >= base else None) for i, n in running.items()}
         followed = [i for i in running if owners.get(i) is None]  # jobs tell of their own
@@ -204,7 +209,7 @@ class StudyWriter:
         self.numbering.close()
         self.next_index = SHARED + index  # as the counter goes on
         own = reading.trials_in_state(connection, self.study_id, TrialState.RUNNING)
-        owners = reading.owners_of(connection, list(own))
+        owners = owners_of(connection, list(own))
         unowned = {i: n for i, n in own.items() if n >= self.base and i not in owners}
         self._ids.update((number, identity) for identity, number in unowned.items())
         bulk.own(list(unowned), self.job)
@@ -226,7 +231,7 @@ class StudyWriter:
         again = self.again(connection)
         again.was_given_up = True
         if self.numbering.is_open:
-            marks = reading.read_marks(connection, self.study_id).values()
+            marks = read_marks(connection, self.study_id).values()
             bases = [mark["base"] for mark in marks if "base" in mark]
             end = self.numbering.n_settled
             is_written = self.is_stale and bool(bases) and min(bases) >= end > self.n_written
@@ -268,7 +273,7 @@ class StudyWriter:
         if self.numbering.is_open:
             self.mark(bulk, released=True)
             return
-        others = reading.read_marks(connection, self.study_id).keys() - {self.job}
+        others = read_marks(connection, self.study_id).keys() - {self.job}
         mark = {"job": self.job, "is_open": False}
         fail_stale(bulk, connection, self.study_id, mark, 0, gives_back=True)
         bulk.unmark(self.study_id, self.job)
@@ -278,8 +283,8 @@ class StudyWriter:
     def _take_back(self, bulk: BulkWriter, connection: Connection) -> None:
         """Delete the last trials as far as they were claimed and given back: nobody has come."""
         waiting = reading.trials_in_state(connection, self.study_id, TrialState.WAITING)
-        owners = reading.owners_of(connection, list(waiting))
-        bare = set(reading.bare(connection, [i for i in waiting if i in owners]))
+        owners = owners_of(connection, list(waiting))
+        bare = set(bare_trials(connection, [i for i in waiting if i in owners]))
         n_rows = reading.count_trials(connection, self.study_id)
         last: list[int] = []
         for identity, number in sorted(waiting.items(), key=lambda item: -item[1]):
@@ -327,7 +332,7 @@ class StudyWriter:
         added = reading.trials_after(connection, self.study_id, self._last_id)
         owners: dict[int, str | None] = {}
         if not self.numbering.is_open:
-            owners = reading.owners_of(connection, [identity for identity, *_ in added])
+            owners = owners_of(connection, [identity for identity, *_ in added])
         shared, states = [], {}
         for identity, number, state in added:
             self.numbering.found(identity)
@@ -400,7 +405,7 @@ class StudyWriter:
         return number in self._ids or self.numbering.has_row(number)
 
     def _move(self, bulk: BulkWriter, numbers: Iterable[int]) -> None:
-        """Insert rows for trials whose numbers another job may have; see ``rejoin``."""
+        """Insert rows for trials whose numbers another job may have; see ``rejoined``."""
         moved = sorted({n for n in numbers if n in self._moved and n not in self._ids})
         places = self._insert(bulk, len(moved))
         ids = {n: self._ids.pop(place) for n, place in zip(moved, places, strict=True)}
