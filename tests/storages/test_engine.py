@@ -188,12 +188,12 @@ def test_the_users_arguments_are_kept_and_come_first() -> None:
     assert given == {"echo": False, "connect_args": {"check_same_thread": False}}
     own = {"connect_args": {"timeout": 1.0}}
     assert sqlite(own) == own
-    soon = {"connect_args": {"connect_timeout": 10}}
+    soon = {"connect_args": {"connect_timeout": 10, "read_timeout": 30, "write_timeout": 30}}
     assert mysql({"pool_size": 1}) == {
         "pool_size": 1, "pool_pre_ping": True, **soon,
     }  # fmt: skip
     assert mysql({"pool_pre_ping": False}) == {"pool_pre_ping": False, **soon}
-    late = {"connect_args": {"connect_timeout": 60}}
+    late = {"connect_args": {**soon["connect_args"], "connect_timeout": 60}}
     assert mysql(late) == {"pool_pre_ping": True, **late}
 
 

@@ -66,9 +66,14 @@ class PostgreSQL:
 
 
 class MariaDB:
-    """A server of the Debian package ``mariadb-server``, on which root needs no password."""
+    """A server of the Debian package ``mariadb-server``, on which root needs no password.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Below which it keeps its data.
+        host: The address at which it listens besides its socket; none by default.
+    """
+
+    def __init__(self, folder: Path, host: str | None = None) -> None:
         self._program, install = program("mariadbd"), program("mariadb-install-db")
         self._folder = folder / "mariadb"
         (self._folder / "temporary").mkdir(parents=True)
@@ -76,6 +81,7 @@ class MariaDB:
         self._environment = {**os.environ, "TMPDIR": str(self._folder / "temporary")}
         self.socket = f"{self._folder}/socket"
         self._log = self._folder / "log"
+        self._host, self.port = host, free_port()
         self._common = [
             "--no-defaults", f"--datadir={self._folder}/data", f"--user={getpass.getuser()}",
         ]  # fmt: skip
@@ -83,6 +89,9 @@ class MariaDB:
         command = [install, *self._common, authentication, "--skip-test-db"]
         subprocess.run(command, check=True, timeout=120, env=self._environment, **_QUIET)
         self.start()
+        if host:
+            for statement in ("CREATE USER root@'%'", "GRANT ALL ON *.* TO root@'%'"):
+                self.execute(statement)
         self.url = self.create("study")
 
     def create(self, database: str) -> str:
@@ -90,6 +99,8 @@ class MariaDB:
         if self._process.poll() is not None:
             raise RuntimeError(f"The server has ended by itself:\n{self._log.read_text()[-4000:]}")
         self.execute(f"CREATE DATABASE {database} CHARACTER SET utf8mb4")
+        if self._host:
+            return f"mysql+pymysql://root@{self._host}:{self.port}/{database}"
         return f"mysql+pymysql://root@localhost/{database}?unix_socket={self.socket}"
 
     def execute(self, statement: str) -> None:
@@ -99,9 +110,12 @@ class MariaDB:
             connection.cursor().execute(statement)
 
     def start(self) -> None:
+        network = ["--skip-networking"]
+        if self._host:
+            network = [f"--bind-address={self._host}", f"--port={self.port}"]
         command = [
             self._program, *self._common, f"--socket={self.socket}",
-            f"--pid-file={self._folder}/pid", f"--log-error={self._log}", "--skip-networking",
+            f"--pid-file={self._folder}/pid", f"--log-error={self._log}", *network,
         ]  # fmt: skip
         self._process = subprocess.Popen(command, env=self._environment, **_QUIET)
         wait_until(lambda: _answers(self.execute, "SELECT 1"))
@@ -120,9 +134,14 @@ def free_port() -> int:
 
 
 class PgBouncer:
-    """The Debian package ``pgbouncer``, by transactions, in front of a PostgreSQL of its own."""
+    """The Debian package ``pgbouncer``, by transactions, in front of a PostgreSQL of its own.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Below which both keep what is theirs.
+        host: The address at which it listens.
+    """
+
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         self._program = program("pgbouncer")
         self._server = PostgreSQL(folder)
         self._folder = folder / "pgbouncer"
@@ -131,13 +150,14 @@ class PgBouncer:
 
         there = make_url(self._server.url)
         port = free_port()
-        host = there.query["host"]
+        socket_folder = there.query["host"]
         configuration = self._folder / "pgbouncer.ini"
         configuration.write_text(
-            f"[databases]\n* = host={host} user={there.username}\n"
-            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            f"[databases]\n* = host={socket_folder} user={there.username}\n"
+            f"[pgbouncer]\nlisten_addr = {host}\nlisten_port = {port}\nunix_socket_dir =\n"
             "pool_mode = transaction\nauth_type = any\nmax_client_conn = 500\n"
-            f"default_pool_size = 5\nlogfile = {self._folder}/log\npidfile = {self._folder}/pid\n"
+            "default_pool_size = 5\nserver_login_retry = 1\n"
+            f"logfile = {self._folder}/log\npidfile = {self._folder}/pid\n"
         )
         self._command = [self._program, str(configuration)]
         if os.getuid() == 0:  # it will not run as root, and has to reach the server's socket
@@ -145,7 +165,7 @@ class PgBouncer:
             shutil.chown(self._folder, owner)
             self._command[1:1] = ["-u", owner]
         self.port = port
-        self.url = f"postgresql+psycopg://{there.username}@127.0.0.1:{port}/{there.database}"
+        self.url = f"postgresql+psycopg://{there.username}@{host}:{port}/{there.database}"
         self._process = self._started()
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -168,6 +188,7 @@ class PgBouncer:
 
     def start(self) -> None:
         self._server.start()
+        wait_until(lambda: _answers(self._connect))
 
     def stop(self) -> None:
         self._server.stop()

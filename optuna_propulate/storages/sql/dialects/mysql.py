@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 _TOLD = ("mysql", "mysql+pymysql", "mariadb", "mariadb+pymysql")
-"""The drivers that are told how long to try to connect."""
+"""The drivers that are told how long to wait."""
+
+SILENCE = 30  # in seconds: a server that says nothing for longer is taken to be gone
 
 
 class MySQL(Dialect):
@@ -38,7 +40,9 @@ class MySQL(Dialect):
         return url.set(drivername=f"{url.drivername}+pymysql")
 
     def connect_args(self, url: URL) -> dict[str, Any]:
-        return super().connect_args(url) if url.drivername in _TOLD else {}
+        if url.drivername not in _TOLD:
+            return {}
+        return {**super().connect_args(url), "read_timeout": SILENCE, "write_timeout": SILENCE}
 
     def prepare(self, engine: Engine, *, writing: bool) -> None:
         if not writing:

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
     from sqlalchemy.engine import URL
 
-_ALIVE = {"keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2}
-"""Lets the client notice within 15 s that the server's machine is gone, in seconds."""
+_ALIVE = {
+    "keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,  # in milliseconds: also where something was sent that way
+}  # fmt: skip
+"""Lets the client notice within 15 s that the server's machine is gone; in seconds."""
 
 
 class PostgreSQL(Dialect):
