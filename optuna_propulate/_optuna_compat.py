@@ -11,6 +11,7 @@ from typing import Any
 from optuna.storages import InMemoryStorage
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
+from optuna.study import MaxTrialsCallback
 from optuna.study._frozen import FrozenStudy
 from optuna.study._optimize import _run_trial
 
@@ -47,6 +48,11 @@ def run_trial(
 ) -> int:
     """Ask, evaluate and tell one trial exactly as ``Study.optimize`` does; return its id."""
     return _run_trial(study, objective, catch)
+
+
+def most_trials(callback: Callable[..., Any]) -> int | None:
+    """Return how many trials Optuna's ``MaxTrialsCallback`` allows; ``None`` of another one."""
+    return callback._n_trials if isinstance(callback, MaxTrialsCallback) else None
 
 
 def set_in_optimize_loop(study: Study, value: bool) -> None:

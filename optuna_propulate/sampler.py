@@ -76,6 +76,7 @@ class _StudyState:
     foreign: ForeignTrials
     offspring: dict[int, Individual] = field(default_factory=dict)
     named: bool = False
+    first_worker: int = 0  # what the ranks of a job are known by is as much higher
 
 
 class PropulateSampler(BaseSampler):
@@ -307,7 +308,7 @@ class PropulateSampler(BaseSampler):
                 )
                 departures = known.island.born(individual, self._rng)
                 migrants = [
-                    (migrant, there.island, there.worker)
+                    (migrant, there.island, known.first_worker + there.worker)
                     for there in departures
                     for migrant in there.individuals
                 ]
@@ -349,20 +350,26 @@ class PropulateSampler(BaseSampler):
         return [one for one in individuals if one.island == self.configuration.island]
 
     def _name(self, known: _StudyState, study: Study, number: int) -> None:
-        """Tell a worker from those of other jobs by its first trial: no two draw alike.
+        """Tell a worker from those of other jobs once it has a trial.
 
-        Without MPI it is called by that number.
+        No two draw alike, as the number of that is in their seeds, and no two at the same time
+        are called alike, if the storage knows of the others. Else the worker of a job without MPI
+        is called by the number of its first trial.
         """
         if known.named:
             return
         known.named = True
+        first_worker = getattr(storage_of(study), "first_worker", None)
+        first = None if first_worker is None else first_worker(study_id_of(study))
         if self._transport is not None:
+            known.first_worker = first or 0
+            known.island.worker = known.first_worker + self.configuration.worker
             if self._seed is not None and not self._is_first_job(known, study):
                 self._rng = self._stream(self._seed, self.configuration.worker, number)
             return
-        known.island.worker = number
+        known.island.worker = number if first is None else first
         if known.exchange.name is not None:  # else it has an address of its own
-            known.exchange.worker = number
+            known.exchange.worker = known.island.worker
         if self._seed is not None and number > 0:
             self._rng = self._stream(self._seed, number)
 

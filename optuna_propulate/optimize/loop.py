@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 
 from optuna_propulate._optuna_compat import all_trials
 from optuna_propulate._optuna_compat import in_optimize_loop
+from optuna_propulate._optuna_compat import most_trials
 from optuna_propulate._optuna_compat import run_trial
 from optuna_propulate._optuna_compat import set_in_optimize_loop
 from optuna_propulate._optuna_compat import set_stop_flag
@@ -141,6 +142,14 @@ class Loop:
         n_started = sum(trial.state != TrialState.WAITING for trial in all_trials(study))
         return n_started < self.n_total
 
+    def _counted_from(self, n_workers: int) -> int | None:
+        """Return from which trial on a callback of Optuna's has to count those of all exactly.
+
+        What others have told is otherwise up to a second late. ``None`` if there is none.
+        """
+        most = [n for n in map(most_trials, self.callbacks) if n is not None]
+        return min(most) - 2 * n_workers if most else None
+
     def end(self, study: optuna.Study) -> None:
         """Tell those callbacks that want to know that the search ends."""
         for callback in self.callbacks:
@@ -157,6 +166,7 @@ class Loop:
         stopping: Stopping,
     ) -> None:
         set_in_optimize_loop(study, True)
+        counted_from = self._counted_from(team.size * self.n_threads)
         try:
             if self.n_threads > 1:
                 study.sampler.reseed_rng()
@@ -179,8 +189,11 @@ class Loop:
                 budget.note_finished()
                 if self.gc_after_trial:
                     gc.collect()
+                trial = trial_by_id(study, finished)
+                if counted_from is not None and trial.number >= counted_from:
+                    _tell_and_hear_all(study)
                 for callback in self.callbacks:
-                    callback(study, copy.deepcopy(trial_by_id(study, finished)))
+                    callback(study, copy.deepcopy(trial))
         except BaseException as error:  # here, as other threads may be busy for hours
             if stopping.signal and isinstance(error, StorageInternalError):
                 _logger.warning(f"The signal ends a wait for the database: {error}")
@@ -200,6 +213,14 @@ def save(study: optuna.Study) -> Path | None:
     """Commit whatever this process has written; return a file if only that could take it."""
     storage = storage_of(study)
     return storage.save() if isinstance(storage, BatchedRDBStorage) else None
+
+
+def _tell_and_hear_all(study: optuna.Study) -> None:
+    """Let others know of this process's trials, and know of theirs, as far as these have told."""
+    storage = storage_of(study)
+    if isinstance(storage, BatchedRDBStorage):
+        storage.save()
+        storage.refresh(study_id_of(study))
 
 
 def _waits(study: optuna.Study) -> bool:

@@ -390,6 +390,13 @@ class BatchedRDBStorage(BaseStorage):
         study = self._client.studies.get(study_id)
         return study.numbers is not None and study.numbers.base == 0 and not study.is_late
 
+    def first_worker(self, study_id: int) -> int:
+        """Return the first of the numbers by which the workers of this job are known in a study.
+
+        No other job that adds trials at the same time has one of them.
+        """
+        return self._client.studies.get(study_id).first_worker
+
     def finished_elsewhere(
         self, study_id: int, is_wanted: Callable[[int], bool], *, of_job: bool
     ) -> list[FrozenTrial] | None:

@@ -55,6 +55,8 @@ def test_jobs_of_ranks_share_a_study_and_breed_from_one_another(
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
     numbers = [{n for rank in job for n in rank["mine"]} for job in jobs]
     assert len(numbers[0] | numbers[1]) == 600 == len(numbers[0]) + len(numbers[1])
+    workers = [{trials[n].user_attrs["worker"] for n in mine} for mine in numbers]
+    assert sorted(map(sorted, workers)) == [[0, 1], [2, 3]]
     drawn = [x for job in jobs for rank in job for x in rank["drawn"]]
     assert len(drawn) == len(set(drawn))
     for mine, others in (numbers, numbers[::-1]):
@@ -65,3 +67,28 @@ def test_jobs_of_ranks_share_a_study_and_breed_from_one_another(
         }
         assert parents & others
     assert all(job[0]["pool"] == job[1]["pool"] for job in jobs)
+
+
+def test_optunas_callback_counts_the_trials_of_all_ranks_and_jobs(
+    mpiexec: Callable, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    script = f"""
+    import time
+    import optuna_propulate
+    from optuna.study import MaxTrialsCallback
+
+    def objective(trial):
+        time.sleep(0.02)
+        return trial.suggest_float("x", -5, 5) ** 2
+
+    study = optuna_propulate.create_study({url!r}, study_name="s", load_if_exists=True)
+    study.optimize(objective, callbacks=[MaxTrialsCallback(50)])
+    """
+    with ThreadPoolExecutor(2) as threads:
+        outcomes = list(threads.map(lambda _: mpiexec(script, 2), range(2)))
+    assert [outcome.status for outcome in outcomes] == [0, 0], outcomes[0].stderr
+    states = [trial.state for trial in optuna.load_study(study_name="s", storage=url).trials]
+    n_workers = 4
+    assert 50 <= states.count(TrialState.COMPLETE) < 50 + n_workers
+    assert TrialState.RUNNING not in states

@@ -12,13 +12,17 @@ import time
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
+from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
+import optuna_propulate
 from optuna_propulate.storages.batched import BatchedRDBStorage
+from optuna_propulate.storages.client.rank import RankClient
 from optuna_propulate.storages.writer.jobs import _started
+from optuna_propulate.storages.writer.jobs import first_free_worker
 
 
 if TYPE_CHECKING:
@@ -276,3 +280,51 @@ print(n)
     trials = optuna.load_study(study_name="s", storage=url).trials
     assert [trial.state for trial in trials] == 101 * [TrialState.COMPLETE]
     assert sum(n_run) == 101
+
+
+def test_a_job_finds_what_another_left_that_came_and_went_before_it_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    plain = optuna.create_study(study_name="s", storage=url)
+    for _ in range(5):
+        plain.add_trial(optuna.trial.create_trial(value=1.0))
+    study = optuna_propulate.load_study(url, study_name="s")
+    study.optimize(lambda _: 0.0, n_trials_total=5)  # it begins, and has no room
+    assert len(study.trials) == 5
+    hear = RankClient.hear
+
+    def hear_of_no_waiting(client: RankClient, message: list[Any]) -> None:
+        if message[0] != "waiting":
+            hear(client, message)
+
+    monkeypatch.setattr(RankClient, "hear", hear_of_no_waiting)
+    program = """
+import sys, optuna
+from optuna_propulate import BatchedRDBStorage
+study = optuna.load_study(study_name="s", storage=BatchedRDBStorage(sys.argv[1]))
+study.tell(study.ask(), 1.0)
+study.enqueue_trial({"x": 0.5})
+study._storage.close()
+"""
+    subprocess.run([sys.executable, "-c", program, url], check=True, timeout=2 * PATIENCE)
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials_total=7)
+    assert [trial.number for trial in plain.trials] == list(range(7))
+    assert plain.trials[6].values == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("others", "n", "first"),
+    [
+        ([], 4, 0),
+        ([(0, 4)], 2, 4),
+        ([(0, 1), (2, 1)], 1, 1),
+        ([(0, 1), (2, 1)], 2, 3),
+        ([(4, 2)], 4, 0),
+    ],
+)
+def test_workers_get_the_lowest_numbers_that_are_free(
+    others: list[tuple[int, int]], n: int, first: int
+) -> None:
+    marks = [{"workers": [*workers]} for workers in others]
+    assert first_free_worker([*marks, {"is_waiting": True}], n) == first

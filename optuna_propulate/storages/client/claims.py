@@ -67,6 +67,10 @@ class Claims:
             if number is not None:
                 return number
 
+    def is_shared(self, study: StudyView) -> bool:
+        """Tell whether other jobs have come, also where this one has claimed nothing since."""
+        return study.is_late or self._client.counters.get(study.slot) >= SHARED
+
     def closed_at(self, study: StudyView) -> int | None:
         """Return the index of the first trial that was started beside other jobs.
 

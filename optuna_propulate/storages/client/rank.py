@@ -193,7 +193,7 @@ class RankClient:
     def has_waiting(self, study: StudyView) -> bool:
         """Tell whether a trial waits in the database just now, and know it if it does."""
         waiting = dict(self.call("waiting", study.study_id))
-        if study.base == -1:  # else it may wait for its number
+        if self.claims.is_shared(study):  # else it may wait for its number
             with self.lock:
                 study.waiting.replace(waiting)
         return bool(waiting)

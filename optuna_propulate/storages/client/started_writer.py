@@ -36,6 +36,7 @@ class StartedWriter(ABC):
         commit_timeout: For how long it only tries again when the database cannot be written,
             before it keeps what it was told in a file, in seconds.
         retry: How often a trial that a killed job has left running is run again.
+        n_workers: How many ranks share it.
         beyond: Whether ranks on other nodes connect to it.
 
     Attributes:
@@ -56,6 +57,7 @@ class StartedWriter(ABC):
         commit_timeout: float = 60.0,
         retry: int = 0,
         *,
+        n_workers: int = 1,
         beyond: bool = False,
     ) -> None:
         self.token, self.job = new_token(), uuid.uuid4().hex
@@ -68,6 +70,7 @@ class StartedWriter(ABC):
             "refresh_interval": refresh_interval,
             "commit_timeout": commit_timeout,
             "retry": retry,
+            "n_workers": n_workers,
             "port": 0 if beyond else None,
             "token": self.token,
             "job": self.job,

@@ -176,7 +176,7 @@ class Studies:
         if study.has_begun:
             return
         numbers, counter, waiting, best, name, attributes, others = self._begun(study.study_id)
-        base, is_late, blocks = numbers
+        base, is_late, blocks, first_worker = numbers
         with self._client.lock:
             if study.has_begun:
                 return
@@ -187,7 +187,7 @@ class Studies:
             # Each log line of Optuna's asks for them; they may be older than what is known here.
             study.attributes.setdefault("system", (-float("inf"), dict(attributes)))
             self._ids.setdefault(name, (-float("inf"), study.study_id))
-            study.is_late = is_late
+            study.is_late, study.first_worker = is_late, first_worker
             study.numbers = Numbers(base, blocks)
         if others and self._client.starts_writer:
             _logger.info(_company(name, others))

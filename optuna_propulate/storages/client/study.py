@@ -47,6 +47,7 @@ class StudyView:
         n_total: How many trials the study shall have; ``None`` for no limit.
         refused: The indices of trials that were not started, as there were so many.
         is_late: Whether other jobs were there when the job began.
+        first_worker: The first of the numbers by which the job's workers are known.
         asked_at: Up to which index the writer was asked for numbers ahead.
         distributions: The distribution of each parameter, as far as this process has seen it.
         attributes: When the attributes of a kind were read, and what they were.
@@ -65,6 +66,7 @@ class StudyView:
         self.n_total: int | None = None
         self.refused: deque[int] = deque()
         self.is_late = False
+        self.first_worker = 0
         self.asked_at = 0
         self.distributions: dict[str, BaseDistribution] = {}
         self.attributes: dict[str, tuple[float, dict[str, Any]]] = {}

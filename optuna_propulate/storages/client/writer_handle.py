@@ -157,7 +157,7 @@ def _shared_writer(
 
     def start() -> tuple[list[Any], str, str, Path]:
         options = refresh_interval, commit_timeout, retry
-        process = WriterProcess(url, engine_kwargs, *options, beyond=beyond)
+        process = WriterProcess(url, engine_kwargs, *options, n_workers=team.size, beyond=beyond)
         started.append(process)
         return process.addresses, process.token, process.job, process.spill_folder
 

@@ -28,6 +28,7 @@ from optuna_propulate.storages.writer.jobs import StudyLockedError
 from optuna_propulate.storages.writer.jobs import UndecidedError
 from optuna_propulate.storages.writer.jobs import UninvitedError
 from optuna_propulate.storages.writer.jobs import Watch
+from optuna_propulate.storages.writer.jobs import first_free_worker
 from optuna_propulate.storages.writer.jobs import is_gone
 from optuna_propulate.storages.writer.jobs import own_process
 from optuna_propulate.storages.writer.questions import Questions
@@ -86,6 +87,7 @@ class Database:
         engine_kwargs: As for ``sqlalchemy.create_engine``.
         retry: How often a trial that a killed job has left running is run again.
         job: Tells the job from all others.
+        n_workers: How many workers it has.
         file: Device and inode of SQLite's file, if it was opened before; then the database need
             not be there yet.
         starter: The process that starts this one again if it ends; ``None`` for nobody.
@@ -105,13 +107,14 @@ class Database:
         retry: int = 0,
         job: str = "",
         *,
+        n_workers: int = 1,
         is_known: bool = False,
         file: tuple[int, int] | None = None,
         starter: int | None = None,
     ) -> None:
         self._who = own_process(starter)
         self._url, self._engine_kwargs = url, engine_kwargs
-        self._retry, self._job = retry, job
+        self._retry, self._job, self._n_workers = retry, job, n_workers
         self._rdb: RDBStorage | None = None
         self.note = ""
         self.urgent: News = []
@@ -555,9 +558,10 @@ class Database:
         """Let ranks add trials to a study; needs no database once a rank of the job has begun.
 
         Returns:
-            The number of the job's first trial, whether other jobs were there when it began, and
-            blocks of numbers; a counter, what is waiting, the best trial, the study's name and
-            system attributes; host and writing process of each other job.
+            The number of the job's first trial, whether other jobs were there when it began,
+            blocks of numbers, and the number of its first worker; a counter, what is waiting, the
+            best trial, the study's name and system attributes; host and writing process of each
+            other job.
 
         Args:
             study_id: The study.
@@ -575,6 +579,7 @@ class Database:
         name, attributes = self._names[study_id], self._attributes[study_id]
         place, best = self._places[study_id], self._best.of(study_id)
         numbers = [study_writer.base, study_writer.is_late, study_writer.blocks]
+        numbers.append(study_writer.first_worker)
         others = [
             [m.get("host"), m.get("process")] for m in self._others.get(study_id, {}).values()
         ]
@@ -613,6 +618,9 @@ class Database:
                 self._lock(connection, study_id, is_added_to=False)
                 is_open = None if self._is_anothers(connection, study_id) else False
             place = self._n_begun if place is None else place
+            marks = read_marks(connection, study_id)
+            own = marks.pop(self._job, {})
+            workers = first_free_worker(marks.values(), self._n_workers), self._n_workers
             study_writer = StudyWriter(
                 connection,
                 study_id,
@@ -620,7 +628,7 @@ class Database:
                 self._job,
                 place,
                 is_open=bool(is_open),
-                who=self._who,
+                who={**self._who, "workers": own.get("workers", workers)},
             )
             study_writer.was_given_up |= base is not None and study_writer.is_unmarked
             if is_open is None:

@@ -19,6 +19,7 @@ from typing import Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Iterable
     from collections.abc import Mapping
 
 BEAT_EVERY = 2.0
@@ -81,6 +82,17 @@ class Watch:
             or is_gone(mark)
             or now - self._beats[job][1] >= EXPIRES_AFTER
         ]
+
+
+def first_free_worker(marks: Iterable[Mapping[str, Any]], n: int) -> int:
+    """Return the lowest number such that no other job has one of the ``n`` from there on."""
+    taken = sorted(mark["workers"] for mark in marks if "workers" in mark)
+    first = 0
+    for theirs, n_theirs in taken:
+        if theirs - first >= n:
+            break
+        first = max(first, theirs + n_theirs)
+    return first
 
 
 def own_process(starter: int | None = None) -> dict[str, Any]:

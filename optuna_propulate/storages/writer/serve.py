@@ -66,6 +66,7 @@ def serve(settings: dict[str, Any], lifeline: int, say: Callable[[dict[str, Any]
                 settings["engine_kwargs"],
                 settings["retry"],
                 settings["job"],
+                n_workers=settings["n_workers"],
                 is_known=settings["is_known"],
                 file=settings["file"] and tuple(settings["file"]),
                 starter=settings["starter"],

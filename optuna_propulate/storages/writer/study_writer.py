@@ -140,6 +140,12 @@ class StudyWriter:
         followed = [i for i in running if owners.get(i) is None]  # jobs tell of their own
         self._elsewhere = dict.fromkeys((*followed, *self.waiting))
 
+    @property
+    def first_worker(self) -> int:
+        """The first of the numbers by which the job's workers are known."""
+        first, _ = self._who.get("workers", (0, 1))
+        return int(first)
+
     def write(self, connection: Connection, changes: Iterable[Change]) -> Outcome:
         """Write changes, and find what others have added.
 
