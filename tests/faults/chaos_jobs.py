@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 DATABASES = ["SQLite", "PostgreSQL", "PgBouncer", "MariaDB"]
 MOST_JOBS = 4
 SAFE_AFTER = 1.5  # in seconds: a flush interval and a transaction of a busy machine
-PATIENCE = 120.0
+PATIENCE = 400.0  # what fast jobs had claimed when they were killed is run, too
 AFTER_CUT = 5.0
 """In seconds: how long a job has, after a cut, to write what it could not."""
 MARK = "PROPULATE_CHAOS"
