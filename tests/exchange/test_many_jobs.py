@@ -90,5 +90,6 @@ def test_optunas_callback_counts_the_trials_of_all_ranks_and_jobs(
     assert [outcome.status for outcome in outcomes] == [0, 0], outcomes[0].stderr
     states = [trial.state for trial in optuna.load_study(study_name="s", storage=url).trials]
     n_workers = 4
-    assert 50 <= states.count(TrialState.COMPLETE) < 50 + n_workers
+    n_beyond = states.count(TrialState.COMPLETE) - 50  # what was under way, and a little more
+    assert 0 <= n_beyond <= 2 * n_workers  # a second of old counts would be 200
     assert TrialState.RUNNING not in states

@@ -263,8 +263,8 @@ def test_a_database_that_goes_away_while_a_study_begins_does_not_end_the_writer(
         database.call("begin", [study_id, None, None])
     database.beat()
     aside.rename(path)
-    ((base, is_late, blocks), *_), _ = database.call("begin", [study_id, None, None])
-    assert (base, is_late, blocks) == (0, False, [])
+    ((base, is_late, blocks, first_worker), *_), _ = database.call("begin", [study_id, None, None])
+    assert (base, is_late, blocks, first_worker) == (0, False, [], 0)
     database.close()
 
 

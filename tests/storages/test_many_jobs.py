@@ -73,7 +73,7 @@ class Job:
             )
         except UndecidedError:
             return
-        base, self.is_late, blocks = numbers
+        base, self.is_late, blocks, _ = numbers
         self.numbers = Numbers(base, blocks)
 
     def ask(self) -> None:

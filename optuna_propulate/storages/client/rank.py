@@ -666,6 +666,8 @@ class RankClient:
         """Take in what a child process has told of trials of this rank; the lock is held."""
         for packed in changes:
             change = unpack_change(packed, distributions)
+            if not study.is_own(change.number):  # also where this rank has not begun
+                continue
             _, live = self._live.get(study.alias(change.number), (None, None))
             if live is not None and not live.trial.state.is_finished():
                 live.hear(change)
