@@ -350,11 +350,10 @@ class PropulateSampler(BaseSampler):
         return [one for one in individuals if one.island == self.configuration.island]
 
     def _name(self, known: _StudyState, study: Study, number: int) -> None:
-        """Tell a worker from those of other jobs once it has a trial.
+        """Tell this worker from those of other jobs, once it has its first trial.
 
-        No two draw alike, as the number of that is in their seeds, and no two at the same time
-        are called alike, if the storage knows of the others. Else the worker of a job without MPI
-        is called by the number of its first trial.
+        The trial's number goes into the worker's seed. The worker is called as the storage says,
+        and where that does not know of other jobs, by its rank, or without MPI by that number.
         """
         if known.named:
             return

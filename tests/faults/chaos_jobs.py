@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
+from contextlib import closing
 from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace
@@ -200,13 +201,9 @@ def _journal(folder: Path) -> dict[str, float]:
     return dict(json.loads(line) for line in lines if line.endswith("]"))
 
 
-def disturb(place: Place, choice: random.Random) -> tuple[float, float] | None:
-    """Restart the server, or cut a host's network for a while, or do nothing of the kind.
-
-    Returns:
-        When the database was away, by the clock that all share.
-    """
-    began, what = time.monotonic(), choice.random()
+def disturb(place: Place, choice: random.Random) -> bool:
+    """Restart the server, or cut a host's network for a while, or do nothing; return whether."""
+    what = choice.random()
     if place.server is not None and what < 0.2:
         place.server.stop()
         time.sleep(choice.uniform(0.0, 3.0))
@@ -217,22 +214,22 @@ def disturb(place: Place, choice: random.Random) -> tuple[float, float] | None:
         place.host.heal()
         time.sleep(AFTER_CUT)
     else:
-        return None
-    return began, time.monotonic()
+        return False
+    return True
 
 
 def run(place: Place, folder: Path, n_kills: int, choice: random.Random) -> list[str]:
     """Let jobs come and be killed; return what is wrong at the end, and say what there was."""
     jobs, killed_at = Jobs(place, folder, choice), dict[str, float]()
-    away = []
+    n_disturbed = 0
     total = 1_000_000
     jobs.start(total)
     for _ in range(n_kills):
         while len(jobs.living) < MOST_JOBS:
             jobs.start(total)
         time.sleep(choice.uniform(0.5, 4.0))
-        if (while_ := disturb(place, choice)) is not None:
-            away.append(while_)
+        if disturb(place, choice):
+            n_disturbed += 1
             time.sleep(SAFE_AFTER)
         killed_at[jobs.kill()] = time.monotonic()
     jobs.end()
@@ -257,7 +254,7 @@ def run(place: Place, folder: Path, n_kills: int, choice: random.Random) -> list
         f"{len(trials)} trials, not {total}": len(trials) != total,
     }
     cells = [
-        len(away), len(trials), states[TrialState.FAIL], states[TrialState.WAITING],
+        n_disturbed, len(trials), states[TrialState.FAIL], states[TrialState.WAITING],
         len(lost), sum(wrong.values()),
     ]  # fmt: skip
     print("|", " | ".join(map(str, [n_kills, *cells])), "|", flush=True)
@@ -309,7 +306,7 @@ def _place(database: str, folder: Path, stack: ExitStack) -> Place:
         server = servers.PostgreSQL(folder)
         stack.callback(server.close)
         return Place(server.url.replace("postgresql:", "postgresql+psycopg:"), server)
-    host = stack.enter_context(SecondHost())
+    host = stack.enter_context(closing(SecondHost()))
     kind = servers.PgBouncer if database == "PgBouncer" else servers.MariaDB
     server = kind(folder, host.here)
     stack.callback(server.close)

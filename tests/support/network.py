@@ -5,14 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from support.servers import MissingError
 from support.servers import program
-
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 
 class SecondHost:
@@ -54,21 +49,11 @@ class SecondHost:
         self._run("link", "set", self._link, "up")
 
     def close(self) -> None:
+        """Let nothing be left of it, also where it could not be made."""
         with suppress(subprocess.CalledProcessError):
             self._run("link", "del", self._link)
         with suppress(subprocess.CalledProcessError):
             self._run("netns", "del", self._name)
-
-    def __enter__(self) -> SecondHost:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _run(self, *arguments: str) -> None:
         command = [self._ip, *arguments]
