@@ -376,6 +376,7 @@ class Database:
                 outcome = self._transact(
                     study_id, lambda w, c: w.claim(c, index, end, n_ahead, n_total)
                 )
+                self._claimed_at[study_id] = time.monotonic(), *self._claimed_at[study_id][1:]
                 blocks = self._study_writers[study_id].blocks[-_BLOCKS_AT_ONCE:]
                 self.urgent += [*self._news(study_id, outcome), ["blocks", study_id, blocks]]
         except _UNWRITABLE as error:
@@ -385,7 +386,9 @@ class Database:
     def _ahead(self, study_id: int, n: int, most: int | None) -> int:
         """Return for how many more trials to claim numbers: what starts within half a second.
 
-        Nothing where trials are slow, so that next to nothing is claimed in vain.
+        Nothing where trials are slow, and twice as many as last time at most, so that next to
+        nothing is claimed in vain. The time that a claim itself takes does not count: where many
+        jobs wait for one another, each is to claim more at a time rather than less.
 
         Args:
             study_id: The study.
@@ -395,7 +398,11 @@ class Database:
         now = time.monotonic()
         since, rate, n_ahead = self._claimed_at.get(study_id, (now - 1.0, 0.0, 0))
         rate = (rate + max(0, n + n_ahead) / max(now - since, 1e-3)) / 2
-        n_ahead = min(int(rate * _CLAIMED_AHEAD), _MOST_AHEAD if most is None else most)
+        n_ahead = min(
+            int(rate * _CLAIMED_AHEAD),
+            2 * max(1, n + n_ahead),
+            _MOST_AHEAD if most is None else most,
+        )
         self._claimed_at[study_id] = now, rate, n_ahead
         return n_ahead
 
