@@ -49,7 +49,9 @@ if TYPE_CHECKING:
 DATABASES = ["SQLite", "PostgreSQL", "PgBouncer", "MariaDB"]
 MOST_JOBS = 4
 SAFE_AFTER = 1.5  # in seconds: a flush interval and a transaction of a busy machine
-PATIENCE = 400.0  # what fast jobs had claimed when they were killed is run, too
+PATIENCE = 120.0
+PER_WAITING = 0.03
+"""In seconds: what fast jobs had claimed when they were killed is run by others, one by one."""
 AFTER_CUT = 5.0
 """In seconds: how long a job has, after a cut, to write what it could not."""
 MARK = "PROPULATE_CHAOS"
@@ -171,9 +173,10 @@ class Jobs:
         self.wait()
         self.living.clear()
 
-    def wait(self) -> list[int]:
-        """Wait until all have ended; return their exit statuses."""
-        return [job.wait(PATIENCE) for job in self.living.values()]
+    def wait(self, n_waiting: int = 0) -> list[int]:
+        """Wait until all have ended, who run so many waiting trials; return their statuses."""
+        deadline = time.monotonic() + PATIENCE + PER_WAITING * n_waiting
+        return [job.wait(deadline - time.monotonic()) for job in self.living.values()]
 
 
 def _processes(mark: str) -> dict[int, bytes]:
@@ -234,10 +237,12 @@ def run(place: Place, folder: Path, n_kills: int, choice: random.Random) -> list
         killed_at[jobs.kill()] = time.monotonic()
     jobs.end()
     _wait_until_gone(folder)
-    total = len(optuna.load_study(study_name="s", storage=place.url).trials) + 300
+    left = optuna.load_study(study_name="s", storage=place.url).trials
+    n_waiting = sum(trial.state == TrialState.WAITING for trial in left)
+    total = len(left) + 300
     for _ in range(3):
         jobs.start(total)
-    statuses = jobs.wait()
+    statuses = jobs.wait(n_waiting)
     _wait_until_gone(folder)
     trials = optuna.load_study(study_name="s", storage=place.url).trials
     states = Counter(trial.state for trial in trials)
